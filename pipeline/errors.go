@@ -1,0 +1,76 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// ErrBusy is what ranging over a [Flow] yields while another range over it runs.
+var ErrBusy = errors.New("flow is already running: one range at a time")
+
+// A PanicError is a panic of a source, a stage or a function given to [Map],
+// [ForEach] or [Background], as an error.
+type PanicError struct {
+	In    string // what panicked: the type of the stage, or "map"
+	Value any    // what was given to panic
+	Stack []byte // of the goroutine that panicked
+}
+
+func (e *PanicError) Error() string {
+	return fmt.Sprintf("%s panicked: %v", e.In, e.Value)
+}
+
+// Unwrap is the panic's value where that is an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// A StateError says why a [State] was refused: the first field that differs.
+type StateError struct {
+	Field      string // name as in the State's JSON
+	Have, Want string // what the state says, what this run says
+}
+
+func (e *StateError) Error() string {
+	return fmt.Sprintf("state does not belong to this run: %s is %s, want %s", e.Field, e.Have, e.Want)
+}
+
+// Location is a place in a data set, for messages.
+type Location struct {
+	File     string
+	RowGroup int    // from 0 (record batch in Arrow files); −1 when the whole file is meant
+	Row      int64  // from 0 within the row group; −1 when the whole group is meant
+	Column   string // empty when no single column is at fault
+}
+
+// String is like `train-003.parquet: row group 4, row 1187, column "image"`.
+func (l Location) String() string {
+	var parts []string
+	if l.RowGroup >= 0 {
+		parts = append(parts, fmt.Sprintf("row group %d", l.RowGroup))
+	}
+	if l.Row >= 0 {
+		parts = append(parts, fmt.Sprintf("row %d", l.Row))
+	}
+	if l.Column != "" {
+		parts = append(parts, fmt.Sprintf("column %q", l.Column))
+	}
+	if len(parts) == 0 {
+		return l.File
+	}
+	return l.File + ": " + strings.Join(parts, ", ")
+}
+
+// A RowError says where in a data set something is wrong. Test its cause with
+// [errors.Is]. It lives here because readers and decoders both raise it.
+type RowError struct {
+	Location
+	Err error
+}
+
+func (e *RowError) Error() string { return e.Location.String() + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *RowError) Unwrap() error { return e.Err }
