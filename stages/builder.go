@@ -20,13 +20,11 @@ type Builder struct {
 	Meter         *pipeline.Meter      // counts images under "embed data set"; may be nil
 }
 
-// A Digest tells equal images apart from others: the first half of the SHA-256
+// digestOf tells equal images apart from others: the first half of the SHA-256
 // of an image's bytes as they are stored.
-type Digest [16]byte
-
-func digestOf(image []byte) Digest {
+func digestOf(image []byte) [16]byte {
 	sum := sha256.Sum256(image)
-	return Digest(sum[:16])
+	return [16]byte(sum[:16])
 }
 
 // embedAtOnce bounds the pixels of one call of Embed, in float32 values.
@@ -36,7 +34,7 @@ const embedAtOnce = 2 << 20
 // digest of every stored image by sample id. It needs memory for the rows, the
 // digests and a bounded number of images. Rows are checked and scaled as in
 // [SnapshotOf]; a bad one is a [*pipeline.RowError]. One build runs at a time.
-func (b *Builder) Build(ctx context.Context, e Embedder) (*Snapshot, []Digest, error) {
+func (b *Builder) Build(ctx context.Context, e Embedder) (*Snapshot, [][16]byte, error) {
 	if e.Dim() < 1 {
 		return nil, nil, fmt.Errorf("embedder has %d dimensions, want 1 or more", e.Dim())
 	}
@@ -44,7 +42,7 @@ func (b *Builder) Build(ctx context.Context, e Embedder) (*Snapshot, []Digest, e
 		cfg     = SnapshotConfig{Fingerprint: b.fingerprint(e), Unscaled: b.Unscaled}
 		timer   = b.Meter.Timer("embed data set")
 		rows    = pipeline.MakeEmbeddings(b.Samples, e.Dim())
-		digests = make([]Digest, 0, b.Samples)
+		digests = make([][16]byte, 0, b.Samples)
 		pixels  []float32
 		where   []pipeline.Location // of the images in pixels
 	)
@@ -102,8 +100,8 @@ func (b *Builder) fingerprint(e Embedder) string {
 
 // HashRecords is the digest of every stored image of a data set of n samples,
 // by sample id, where nothing has to be decoded. Records come in id order.
-func HashRecords(ctx context.Context, records pipeline.Flow[pipeline.Record], n int) ([]Digest, error) {
-	digests := make([]Digest, 0, n)
+func HashRecords(ctx context.Context, records pipeline.Flow[pipeline.Record], n int) ([][16]byte, error) {
+	digests := make([][16]byte, 0, n)
 	for rec, err := range pipeline.Via(records, hashing{}).All(ctx) {
 		if err != nil {
 			return nil, err
@@ -118,10 +116,10 @@ func HashRecords(ctx context.Context, records pipeline.Flow[pipeline.Record], n 
 
 type hashing struct{}
 
-func (hashing) Run(ctx context.Context, in <-chan pipeline.Record, out chan<- Digest) error {
+func (hashing) Run(ctx context.Context, in <-chan pipeline.Record, out chan<- [16]byte) error {
 	weight := func(r pipeline.Record) int64 { return int64(len(r.Image)) }
 	cfg := pipeline.MapConfig[pipeline.Record]{Bytes: 64 << 20, Weight: weight}
-	return pipeline.Map(ctx, cfg, in, out, func(_ context.Context, r pipeline.Record) (Digest, error) {
+	return pipeline.Map(ctx, cfg, in, out, func(_ context.Context, r pipeline.Record) ([16]byte, error) {
 		return digestOf(r.Image), nil
 	})
 }

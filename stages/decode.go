@@ -48,7 +48,7 @@ type Decode struct {
 type Image struct {
 	ID     int64
 	Label  int32
-	Digest Digest            // of the image as it is stored
+	Digest [16]byte          // of the image as it is stored
 	Shape  pipeline.Shape    // of Pixels
 	Pixels []float32         // C×H×W; the receiver's
 	Where  pipeline.Location // for error messages

@@ -14,9 +14,9 @@ import (
 type Filter uint8
 
 const (
-	CatmullRom Filter = iota // cubic; when shrinking, every source pixel counts by its area
-	BiLinear                 // the tent; likewise
-	Nearest                  // the pixel at the centre; shrinking skips pixels
+	CatmullRom   Filter = iota // cubic; when shrinking, every source pixel counts by its area
+	BiLinear                   // the tent; likewise
+	NearestPixel               // the pixel at the centre; shrinking skips pixels
 )
 
 var filterNames = [...]string{"catmull-rom", "bilinear", "nearest"}
@@ -52,7 +52,7 @@ func (f Filter) tapsOf(n, size int) []taps {
 	all := make([]taps, n)
 	kernel := draw.CatmullRom
 	switch f {
-	case Nearest:
+	case NearestPixel:
 		for i := range all {
 			all[i] = taps{(2*i + 1) * size / (2 * n), []float32{1}}
 		}
