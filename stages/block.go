@@ -61,7 +61,7 @@ func (b *block) merge(o *block) {
 // collect counts the pairs and calls each with what they were given: by
 // anchor as begun, row of the positive and rank. known is the census of the
 // candidates.
-func (b *block) collect(r *MineReport, known census, each func(a *search, p *pair, rank int, f found)) {
+func (b *block) collect(r *MineReport, known *census, each func(a *search, p *pair, f found)) {
 	for _, s := range b.searches[:b.used] {
 		b.order = b.order[:0]
 		for i := range s.pairs {
@@ -73,8 +73,8 @@ func (b *block) collect(r *MineReport, known census, each func(a *search, p *pai
 			p := &s.pairs[i]
 			chosen := s.chosen(p)
 			r.pair(p, len(chosen), negatives)
-			for rank, f := range chosen {
-				each(s, p, rank, f)
+			for _, f := range chosen {
+				each(s, p, f)
 			}
 		}
 	}

@@ -111,7 +111,7 @@ func resize[T any](s []T, n int) []T {
 // and counts a pool whose rows are all nearly equal: within 10⁻⁶ of their mean
 // squared length of their mean, on average.
 func checkRows(p *pool, dist loss.Distance, r *MineReport) error {
-	if len(p.emb.Data) != len(p.labels)*p.emb.Dim {
+	if p.emb.Dim < 1 && len(p.labels) > 0 || len(p.emb.Data) != len(p.labels)*p.emb.Dim {
 		return fmt.Errorf("stages: %d values are not %d embeddings of %d", len(p.emb.Data), len(p.labels), p.emb.Dim)
 	}
 	mean := make([]float64, p.emb.Dim)

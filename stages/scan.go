@@ -153,6 +153,7 @@ func (s *Scan) Run(ctx context.Context, out chan<- pipeline.MinedTriplet) error 
 	for start := 0; start < n; start += s.cfg.Block {
 		starts = append(starts, start)
 	}
+	var ranks ranker
 	cap := newClassCap(s.cfg.Mine.Guards.ClassCap)
 	for m, err := range pipeline.Via(pipeline.From(pipeline.Slice(starts)), scanStage{s}).All(ctx) {
 		if err != nil {
@@ -164,6 +165,7 @@ func (s *Scan) Run(ctx context.Context, out chan<- pipeline.MinedTriplet) error 
 				report.Guarded.ClassCap++
 				continue
 			}
+			t.Rank = ranks.next(t.Anchor, t.Positive)
 			report.triplet(t.AP, t.AN, t.Kind)
 			if err := pipeline.Send(ctx, out, t); err != nil {
 				return err
@@ -208,13 +210,13 @@ func (s *Scan) mine(ctx context.Context, start int) (mined, error) {
 		return mined{}, err
 	}
 	m := mined{end: end}
-	b.collect(&m.report, s.census, func(a *search, p *pair, rank int, f found) {
+	b.collect(&m.report, &s.census, func(a *search, p *pair, f found) {
 		l := s.cfg.Mine.Loss
 		m.triplets = append(m.triplets, pipeline.MinedTriplet{
 			Anchor: a.id, Positive: p.id, Negative: f.id,
 			AnchorLabel: a.label, PositiveLabel: a.label, NegativeLabel: s.pool.labels[f.row],
 			AP: float32(p.ap), AN: float32(f.d), Loss: float32(l.Of(p.ap, f.d)),
-			Kind: l.Kind(p.ap, f.d), Rank: int32(rank), Generation: s.cfg.Generation, Batch: -1,
+			Kind: l.Kind(p.ap, f.d), Generation: s.cfg.Generation, Batch: -1,
 		})
 	})
 	return m, nil
