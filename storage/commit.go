@@ -74,6 +74,7 @@ type Draft struct {
 	overwrite bool
 	file      File
 	lock      io.Closer
+	size      int64
 	err       error // sticky; errClosed after Commit and Abort
 }
 
@@ -185,6 +186,7 @@ func (d *Draft) Write(p []byte) (int, error) {
 		return 0, d.err
 	}
 	n, err := d.file.Write(p)
+	d.size += int64(n)
 	if err == nil && n < len(p) {
 		err = io.ErrShortWrite
 	}
@@ -204,6 +206,18 @@ func (d *Draft) ReadAt(p []byte, off int64) (int, error) {
 		return n, d.fail("read back", err)
 	}
 	return n, err
+}
+
+// Size is the number of bytes written.
+func (d *Draft) Size() int64 { return d.size }
+
+// Err is the error that was the draft's end, for writers in between that lose
+// it; nil while there is none, and after Commit and Abort.
+func (d *Draft) Err() error {
+	if d.err == errClosed {
+		return nil
+	}
+	return d.err
 }
 
 // Commit makes the draft durable and gives it its final name. When it fails

@@ -142,26 +142,10 @@ func (r *frameReader) read(i int, f frame) error {
 	})
 }
 
-// guard calls f and says where it failed. The libraries panic at corrupt bytes,
-// on this goroutine, and their errors wrap no cause of ours.
-func (r *frameReader) guard(block int, f func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = caught(v)
-		}
-		if err != nil {
-			err = r.fault(block, -1, err)
-		}
-	}()
-	return f()
-}
+func (r *frameReader) guard(block int, f func() error) error { return guardRead(r.path, block, f) }
 
 func (r *frameReader) fault(block int, row int64, err error) error {
-	ours := []error{ErrSchema, ErrCorrupt, ErrVersion, ErrMemory, fs.ErrClosed}
-	if !slices.ContainsFunc(ours, func(e error) bool { return errors.Is(err, e) }) && !errors.As(err, new(*fs.PathError)) {
-		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
-	}
-	return &pipeline.RowError{Location: pipeline.Location{File: r.path, RowGroup: block, Row: row}, Err: err}
+	return readFault(r.path, block, row, err)
 }
 
 func (r *frameReader) close() error { return r.file.Close() }
@@ -199,4 +183,31 @@ func checkNames(names []string, layout frame, typ func(i int) string) error {
 		}
 	}
 	return nil
+}
+
+// guardRead calls f and says where it failed. The libraries panic at corrupt
+// bytes, on this goroutine, and their errors wrap no cause of ours.
+func guardRead(path string, block int, f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = caught(v)
+		}
+		if err != nil {
+			err = readFault(path, block, -1, err)
+		}
+	}()
+	return f()
+}
+
+// readFault says where err was met; −1 for no block and no row in particular.
+// An error that is neither of ours nor of the file system means corrupt bytes.
+func readFault(path string, block int, row int64, err error) error {
+	known := errors.As(err, new(*fs.PathError))
+	for _, cause := range []error{ErrSchema, ErrCorrupt, ErrVersion, ErrMemory} {
+		known = known || errors.Is(err, cause)
+	}
+	if !known {
+		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return &pipeline.RowError{Location: pipeline.Location{File: path, RowGroup: block, Row: row}, Err: err}
 }

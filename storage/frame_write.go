@@ -103,11 +103,7 @@ func (w *frameWriter) finish(meta string) error {
 
 // convert copies the rows from aside to the draft, behind the metadata.
 func (w *frameWriter) convert(meta string) error {
-	info, err := w.aside.file.Stat()
-	if err != nil {
-		return err
-	}
-	dec, err := newParquetDecoder(io.NewSectionReader(w.aside, 0, info.Size()), info.Size())
+	dec, err := newParquetDecoder(io.NewSectionReader(w.aside, 0, w.aside.Size()), w.aside.Size())
 	if err != nil {
 		return err
 	}
@@ -147,8 +143,8 @@ func (w *frameWriter) guard(f func() error) (err error) {
 		}
 		err = fmt.Errorf("write %s: %w", w.draft.path, err)
 		for _, d := range []*Draft{w.aside, w.draft} {
-			if d != nil && d.err != nil && d.err != errClosed {
-				err = d.err // names its file
+			if d != nil && d.Err() != nil {
+				err = d.Err() // names its file
 			}
 		}
 		w.err = err
