@@ -31,9 +31,16 @@ func (e overBudget) Unwrap() error { return ErrMemory }
 // take counts n more bytes as used. It panics past the limit, and then counts
 // nothing.
 func (b *budget) take(n int64) {
-	if used := b.used.Add(n); n < 0 || used > b.limit {
+	if used := b.used.Add(n); n > 0 && used > b.limit {
 		b.used.Add(-n)
 		panic(overBudget{asked: n, used: used - n, limit: b.limit})
+	}
+}
+
+// check panics for a size that comes from a damaged length.
+func (b *budget) check(size int) {
+	if size < 0 {
+		panic(overBudget{asked: int64(size), used: b.used.Load(), limit: b.limit})
 	}
 }
 
@@ -42,12 +49,14 @@ func (b *budget) give(n int64) { b.used.Add(-n) }
 
 // Allocate implements [memory.Allocator].
 func (b *budget) Allocate(size int) []byte {
+	b.check(size)
 	b.take(int64(size))
 	return memory.DefaultAllocator.Allocate(size)
 }
 
 // Reallocate implements [memory.Allocator].
 func (b *budget) Reallocate(size int, old []byte) []byte {
+	b.check(size)
 	b.take(int64(size) - int64(len(old)))
 	return memory.DefaultAllocator.Reallocate(size, old)
 }
