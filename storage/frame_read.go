@@ -34,6 +34,7 @@ type frameReader struct {
 	dec    frameDecoder
 	meta   fileMeta
 	layout frame
+	blocks int
 	starts []int64 // the row that each block begins with, and the number of rows
 }
 
@@ -95,6 +96,7 @@ func (r *frameReader) open(format fileFormat, content string, layout func(fileMe
 			return fmt.Errorf("%w: a file of %q, want %q", ErrSchema, r.meta.Content, content)
 		}
 		r.layout = layout(r.meta, r.dec.names())
+		r.blocks = r.dec.blocks()
 		return r.dec.check(r.layout)
 	})
 }
@@ -105,7 +107,7 @@ func (r *frameReader) verify(check func(f frame) (int, error)) error {
 	digest := newFrameDigest()
 	f := r.layout.like()
 	r.starts = []int64{0}
-	for i := range r.dec.blocks() {
+	for i := range r.blocks {
 		if err := r.read(i, f); err != nil {
 			return err
 		}

@@ -171,12 +171,13 @@ func readSnapshot(path string, want SnapshotMeta) (meta SnapshotMeta, emb pipeli
 	defer file.Close()
 	mem := &budget{limit: frameMemory}
 	var fr *ipc.FileReader
+	var batches int
 	err = guardRead(path, -1, func() error {
 		info, err := file.Stat()
 		if err != nil {
 			return err
 		}
-		if fr, err = ipc.NewFileReader(io.NewSectionReader(file, 0, info.Size()), ipc.WithAllocator(mem)); err != nil {
+		if fr, err = openArrowFile(io.NewSectionReader(file, 0, info.Size()), mem); err != nil {
 			return err
 		}
 		if meta, err = snapshotMeta(fr.Schema()); err != nil {
@@ -185,6 +186,7 @@ func readSnapshot(path string, want SnapshotMeta) (meta SnapshotMeta, emb pipeli
 		if meta.Rows > info.Size()/int64(4*meta.Dim) {
 			return fmt.Errorf("%w: %d rows of %d values in %d bytes", ErrCorrupt, meta.Rows, meta.Dim, info.Size())
 		}
+		batches = fr.NumRecords() // may panic, as all of the library may
 		return nil
 	})
 	if err != nil {
@@ -194,7 +196,7 @@ func readSnapshot(path string, want SnapshotMeta) (meta SnapshotMeta, emb pipeli
 		return meta, emb, err
 	}
 	emb = pipeline.Embeddings{Dim: meta.Dim, Data: make([]float32, 0, meta.Rows*int64(meta.Dim))}
-	for i := range fr.NumRecords() {
+	for i := range batches {
 		err := guardRead(path, i, func() error {
 			mem.used.Store(0) // nothing of the last batch is used any more
 			rec, err := fr.RecordAt(i)

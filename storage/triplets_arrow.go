@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -101,18 +102,66 @@ func (s *arrowSink) Seek(offset int64, whence int) (int64, error) {
 	return s.n, nil
 }
 
-// An arrowDecoder reads what an [arrowEncoder] wrote. The library panics at
-// bytes that make no sense and takes lengths at their word: whoever calls it
-// recovers, and the budget refuses.
+// openArrowFile opens an IPC file of ours. The library panics at bytes that make
+// no sense: whoever calls it, or what it returns, recovers. It takes lengths at
+// their word: mem refuses those that it allocates with mem, and the vectors of
+// the schema, which it makes itself, are checked here before it sees them.
+func openArrowFile(r *io.SectionReader, mem *budget) (*ipc.FileReader, error) {
+	var tail [10]byte // length of the footer, magic
+	if r.Size() < int64(len(tail)) {
+		return nil, fmt.Errorf("%w: %d bytes", ErrCorrupt, r.Size())
+	}
+	if _, err := r.ReadAt(tail[:], r.Size()-int64(len(tail))); err != nil {
+		return nil, err
+	}
+	n := int64(binary.LittleEndian.Uint32(tail[:]))
+	if n > r.Size()-int64(len(tail)) || string(tail[4:]) != "ARROW1" {
+		return nil, fmt.Errorf("%w: no footer: not an Arrow file, or cut short", ErrCorrupt)
+	}
+	footer := make([]byte, n)
+	if _, err := r.ReadAt(footer, r.Size()-int64(len(tail))-n); err != nil {
+		return nil, err
+	}
+	schema, ok := flatRoot(footer).table(1)
+	if !ok {
+		return nil, fmt.Errorf("%w: footer without a schema", ErrCorrupt)
+	}
+	for range schema.tables(2) { // key-value metadata
+	}
+	for f := range schema.tables(1) {
+		if err := checkArrowField(f); err != nil {
+			return nil, err
+		}
+	}
+	return ipc.NewFileReader(r, ipc.WithAllocator(mem))
+}
+
+// checkArrowField walks a Field table of Arrow's Schema.fbs, whose types are
+// those of our files: integers, floats, text and lists of fixed size.
+func checkArrowField(f flat) error {
+	if t := f.byte(2); t != 2 && t != 3 && t != 5 && t != 16 {
+		return fmt.Errorf("%w: column %q is of Arrow type %d", ErrSchema, f.str(0), t)
+	}
+	for range f.tables(6) { // key-value metadata
+	}
+	for child := range f.tables(5) {
+		if err := checkArrowField(child); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// An arrowDecoder reads what an [arrowEncoder] wrote.
 type arrowDecoder struct {
 	r   *ipc.FileReader
 	mem *budget
 }
 
-func newArrowDecoder(r ipc.ReadAtSeeker) (*arrowDecoder, error) {
+func newArrowDecoder(r *io.SectionReader) (*arrowDecoder, error) {
 	d := &arrowDecoder{mem: &budget{limit: frameMemory}}
 	var err error
-	d.r, err = ipc.NewFileReader(r, ipc.WithAllocator(d.mem))
+	d.r, err = openArrowFile(r, d.mem)
 	return d, err
 }
 

@@ -172,7 +172,7 @@ type tripletOrder struct {
 
 func (t *Triplets) order(cfg TripletBatches, epoch int64) *tripletOrder {
 	o := &tripletOrder{t: t, cfg: cfg, epoch: epoch, block: -1, starts: []int64{0}}
-	o.blocks = make([]int, t.r.dec.blocks())
+	o.blocks = make([]int, t.r.blocks)
 	for i := range o.blocks {
 		o.blocks[i] = i
 	}

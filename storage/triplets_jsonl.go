@@ -108,7 +108,7 @@ type jsonDecoder struct {
 
 func newJSONDecoder(r io.ReaderAt, size int64) (*jsonDecoder, error) {
 	d := &jsonDecoder{r: r, size: size}
-	lines := bufio.NewReaderSize(io.NewSectionReader(r, 0, size), jsonLine)
+	lines := jsonLines(r, 0, size)
 	var at int64
 	for n := 0; ; n++ {
 		line, err := readLine(lines)
@@ -129,6 +129,11 @@ func newJSONDecoder(r io.ReaderAt, size int64) (*jsonDecoder, error) {
 		at += int64(len(line)) + 1
 	}
 	return d, nil
+}
+
+// jsonLines reads a part of a file.
+func jsonLines(r io.ReaderAt, start, end int64) *bufio.Reader {
+	return bufio.NewReaderSize(io.NewSectionReader(r, start, end-start), int(min(jsonLine, end-start+1)))
 }
 
 // readLine returns the next line without its end, or io.EOF at the end of the file.
@@ -188,7 +193,7 @@ func (d *jsonDecoder) read(i int, f frame) error {
 	if i+1 < len(d.starts) {
 		end = d.starts[i+1]
 	}
-	lines := bufio.NewReaderSize(io.NewSectionReader(d.r, d.starts[i], end-d.starts[i]), jsonLine)
+	lines := jsonLines(d.r, d.starts[i], end)
 	for n := 0; ; n++ {
 		line, err := readLine(lines)
 		if err == io.EOF {

@@ -70,7 +70,7 @@ func (t *Triplets) Digest() string { return t.r.meta.FileDigest }
 // place of a triplet among those of its batch, anchor and positive in the file.
 func (t *Triplets) Run(ctx context.Context, out chan<- pipeline.MinedTriplet) error {
 	var prev pipeline.MinedTriplet
-	for b := range t.r.dec.blocks() {
+	for b := range t.r.blocks {
 		rows, err := t.read(b)
 		if err != nil {
 			return err
