@@ -1,0 +1,263 @@
+package loss
+
+import (
+	"errors"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/tercet-ml/tercet/pipeline"
+)
+
+// TestTiesAndDuplicates holds the batch losses to the definition on batches of
+// small whole numbers, where distances tie and edges are hit exactly.
+func TestTiesAndDuplicates(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	var hit, repeated int
+	for range 1000 {
+		b, dim := r.IntN(12), 1+r.IntN(2)
+		in := Input{Embeddings: pipeline.MakeEmbeddings(b, dim), Labels: make([]int32, b), IDs: make([]int64, b)}
+		for i := range b {
+			in.Labels[i] = r.Int32N(4) - 1
+			in.IDs[i] = int64(100*(1+in.Labels[i])) + r.Int64N(20)
+			for k := range dim {
+				in.Embeddings.Row(i)[k] = float32(r.IntN(4))
+			}
+			for j := range i {
+				if in.IDs[j] == in.IDs[i] { // one image: one embedding
+					copy(in.Embeddings.Row(i), in.Embeddings.Row(j))
+					repeated++
+				}
+			}
+		}
+		rows := rowsOf(in.Embeddings)
+		for _, d := range []Distance{SqEuclidean, Euclidean} {
+			m := TripletMargin{Margin: float64(1 + r.IntN(2)), Distance: d}
+			for _, l := range []Loss{
+				BatchAll{Loss: m}, BatchAll{Loss: m, Reduction: MeanNonZero}, BatchAll{Loss: TripletSoftMargin{Distance: d}},
+				BatchHard{Loss: m, Reduction: Sum}, Contrastive{Margin: m.Margin, Distance: d},
+			} {
+				var ws Workspace
+				stats, err := l.Compute(&ws, pipeline.Embeddings{}, in)
+				if err != nil {
+					t.Fatal(err)
+				}
+				items := reference(l, rows, in)
+				for _, it := range items {
+					if it.an == m.Edge(it.ap) {
+						hit++
+					}
+				}
+				want := refStats(l, items)
+				if math.Abs(stats.Loss-want.Loss) > 1e-12*(1+want.Loss) || math.Abs(stats.MeanAP-want.MeanAP) > 1e-12*(1+want.MeanAP) ||
+					math.Abs(stats.MeanAN-want.MeanAN) > 1e-12*(1+want.MeanAN) {
+					t.Fatalf("%T of %v labels %v ids %v: %+v, want %+v", l, rows, in.Labels, in.IDs, stats, want)
+				}
+				want.Loss, want.MeanAP, want.MeanAN, want.Empty = stats.Loss, stats.MeanAP, stats.MeanAN, stats.Empty
+				if stats != want || (stats.Count == 0) != (stats.Empty != pipeline.NotEmpty) {
+					t.Fatalf("%T of %v labels %v ids %v: %+v, want %+v", l, rows, in.Labels, in.IDs, stats, want)
+				}
+			}
+
+			bands, listed := pipeline.MakeEmbeddings(b, dim), pipeline.MakeEmbeddings(b, dim)
+			if _, err := (BatchAll{Loss: m, Reduction: Sum}).Compute(new(Workspace), bands, in); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := (BatchAll{Loss: m, Reduction: None}).Compute(new(Workspace), listed, in); err != nil {
+				t.Fatal(err)
+			}
+			for k, got := range bands.Data {
+				if got != listed.Data[k] {
+					t.Fatalf("gradient by bands is %v, triplet by triplet %v", bands.Data, listed.Data)
+				}
+			}
+		}
+	}
+	if hit < 100 || repeated < 100 {
+		t.Fatalf("only %d triplets on an edge and %d repeated images: nothing was tested", hit, repeated)
+	}
+}
+
+func TestBatchHardTiesGoToTheLowerID(t *testing.T) {
+	in := line([]float32{0, 1, -1, 2, -2}, 0, 0, 0, 1, 1) // anchor 0 has two positives at 1 and two negatives at 2
+	var ws Workspace
+	for _, tt := range []struct {
+		ids  []int64
+		p, n int
+	}{{nil, 1, 3}, {[]int64{9, 1, 2, 3, 4}, 1, 3}, {[]int64{9, 8, 7, 6, 5}, 2, 4}} {
+		in.IDs = tt.ids
+		if err := ws.load(pipeline.Embeddings{}, in); err != nil {
+			t.Fatal(err)
+		}
+		ws.distances(Euclidean, 0)
+		if p, n := ws.hardest(0, in); p != tt.p || n != tt.n {
+			t.Errorf("ids %v: hardest are %d and %d, want %d and %d", tt.ids, p, n, tt.p, tt.n)
+		}
+	}
+}
+
+func TestEmptyBatches(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		in   Input
+		want pipeline.Empty
+	}{
+		{"no rows", line(nil), pipeline.NoPositive},
+		{"one image", line([]float32{1}, 0), pipeline.NoPositive},
+		{"no positive pair", line([]float32{1, 2, 3}, 0, 1, 2), pipeline.NoPositive},
+		{"one class", line([]float32{1, 2, 3}, 5, 5, 5), pipeline.NoNegative},
+		{"one class and unknown", line([]float32{1, 2, 3}, 5, 5, pipeline.Unknown), pipeline.NoNegative},
+		{"unknown only", line([]float32{1, 2, 3}, pipeline.Unknown, pipeline.Unknown, pipeline.Unknown), pipeline.NoPositive},
+	} {
+		in := tt.in
+		in.Labels = append([]int32{}, in.Labels...)
+		everyLoss(1, func(name string, l Loss) {
+			if _, ok := l.(Contrastive); ok {
+				return // pairs need neither
+			}
+			grad := pipeline.Embeddings{Dim: 1, Data: []float32{7, 7, 7}[:len(in.Labels)]}
+			stats, err := l.Compute(new(Workspace), grad, in)
+			if err != nil || stats != (pipeline.LossStats{Empty: tt.want}) {
+				t.Errorf("%s, %s: %+v, %v, want nothing but %q", tt.name, name, stats, err, tt.want)
+			}
+			for _, g := range grad.Data {
+				if g != 0 {
+					t.Errorf("%s, %s: gradient %v, want 0", tt.name, name, grad.Data)
+				}
+			}
+		})
+	}
+	stats, err := Triplets{Loss: hinge(Euclidean)}.Compute(new(Workspace), pipeline.Embeddings{}, f1)
+	if err != nil || stats.Empty != pipeline.NoTriplet {
+		t.Errorf("no triplet selected: %+v, %v, want %q", stats, err, pipeline.NoTriplet)
+	}
+	stats, err = Contrastive{Margin: 1}.Compute(new(Workspace), pipeline.Embeddings{}, line([]float32{1}, 0))
+	if err != nil || stats != (pipeline.LossStats{Empty: pipeline.NoPositive}) {
+		t.Errorf("contrastive of one image: %+v, %v", stats, err)
+	}
+}
+
+// TestCollapse: all embeddings equal.
+func TestCollapse(t *testing.T) {
+	in := Input{Labels: []int32{0, 0, 1, 1, 1}, Embeddings: pipeline.MakeEmbeddings(5, 7)}
+	for k := range in.Embeddings.Data {
+		in.Embeddings.Data[k] = 0.1 * float32(1+k%7)
+	}
+	in.Triplets = valid(in)
+	everyLoss(0.25, func(name string, l Loss) {
+		grad := pipeline.MakeEmbeddings(5, 7)
+		stats, err := l.Compute(new(Workspace), grad, in)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if stats.MeanAP != 0 || stats.MeanAN != 0 || stats.Hard != stats.Count && tripletLossOf(l) != nil {
+			t.Errorf("%s: %+v, want distances of exactly 0 and hard triplets", name, stats)
+		}
+		if _, ok := tripletLossOf(l).(TripletMargin); ok && reductionOf(l) <= MeanNonZero && math.Abs(stats.Loss-0.25) > 1e-15 {
+			t.Errorf("%s: loss is %v, want the margin", name, stats.Loss)
+		}
+		for _, g := range grad.Data {
+			if g != 0 {
+				t.Fatalf("%s: gradient %v, want 0", name, grad.Data)
+			}
+		}
+	})
+}
+
+// TestEqualDirections: under normalisation x and 3x are one point, but for rounding.
+func TestEqualDirections(t *testing.T) {
+	in := Input{Labels: []int32{0, 0, 1}, Embeddings: pipeline.Embeddings{Dim: 3, Data: []float32{0.1, 0.7, 0.3, 0.3, 2.1, 0.9, 1, 0, 0}}}
+	for k := range 3 {
+		in.Embeddings.Row(1)[k] = 3 * in.Embeddings.Row(0)[k]
+	}
+	grad := pipeline.MakeEmbeddings(3, 3)
+	l := Contrastive{Margin: 1e-9, Distance: Euclidean, Labels: OneSame, Normalise: true}
+	in.Pairs = []Pair{{0, 1, 0}} // different, yet at distance 0: which way to push them apart is noise
+	if _, err := l.Compute(new(Workspace), grad, in); err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range grad.Data {
+		if g != 0 {
+			t.Errorf("gradient is %v, want 0", grad.Data)
+		}
+	}
+}
+
+func TestSoftMarginRange(t *testing.T) {
+	var l TripletSoftMargin
+	for _, tt := range []struct{ ap, an, loss, slope float64 }{
+		{1e77, 0, 1e77, 1}, {0, 1e77, 0, 0}, {0, 0, math.Ln2, 0.5}, {1e5, 1e5 - 40, 40, 1}, {0, 40, math.Exp(-40), math.Exp(-40)},
+	} {
+		if got := l.Of(tt.ap, tt.an); math.Abs(got-tt.loss) > 1e-15*tt.loss {
+			t.Errorf("loss of %v, %v is %v, want %v", tt.ap, tt.an, got, tt.loss)
+		}
+		if got := l.Slope(tt.ap, tt.an); math.Abs(got-tt.slope) > 1e-15*tt.slope {
+			t.Errorf("slope at %v, %v is %v, want %v", tt.ap, tt.an, got, tt.slope)
+		}
+	}
+}
+
+func TestBadRows(t *testing.T) {
+	nan, inf := float32(math.NaN()), float32(math.Inf(-1))
+	for _, tt := range []struct {
+		name string
+		data []float32 // three rows of two values
+		loss Loss
+		want string
+	}{
+		{"NaN", []float32{1, 2, 3, nan, 5, 6}, BatchHard{Loss: hinge(Euclidean)}, "embedding of row 1 (sample 71): value 1 is NaN"},
+		{"Inf", []float32{1, 2, 3, 4, inf, 6}, Contrastive{Margin: 1}, "embedding of row 2 (sample 72): value 0 is -Inf"},
+		{"zero, cosine", []float32{0, 0, 3, 4, 5, 6}, BatchAll{Loss: hinge(Cosine)}, "embedding of row 0 (sample 70): zero vector"},
+		{"zero, normalised", []float32{1, 2, 0, 0, 5, 6}, Triplets{Loss: hinge(Euclidean), Normalise: true}, "embedding of row 1 (sample 71): zero vector"},
+		{"zero, contrastive", []float32{1, 2, 0, 0, 5, 6}, Contrastive{Margin: 1, Distance: Cosine}, "embedding of row 1 (sample 71): zero vector"},
+		{"overflow", []float32{3e38, 2, -3e38, 4, 5, 6}, BatchAll{Loss: hinge(SqEuclidean), Reduction: Sum}, "embedding of row 0 (sample 70): gradient"},
+	} {
+		in := Input{Labels: []int32{0, 0, 1}, IDs: []int64{70, 71, 72}, Embeddings: pipeline.Embeddings{Dim: 2, Data: tt.data}}
+		stats, err := tt.loss.Compute(new(Workspace), pipeline.MakeEmbeddings(3, 2), in)
+		var row *RowError
+		if !errors.As(err, &row) || !strings.HasPrefix(err.Error(), tt.want) || stats != (pipeline.LossStats{}) {
+			t.Errorf("%s: %+v, %v, want %q", tt.name, stats, err, tt.want)
+		}
+		in.IDs = nil
+		if _, err = tt.loss.Compute(new(Workspace), pipeline.MakeEmbeddings(3, 2), in); err == nil || strings.Contains(err.Error(), "sample") {
+			t.Errorf("%s, without ids: %v", tt.name, err)
+		}
+	}
+}
+
+func TestMisuse(t *testing.T) {
+	good := BatchHard{Loss: hinge(Euclidean)}
+	for _, tt := range []struct {
+		loss Loss
+		in   Input
+		grad pipeline.Embeddings
+		want string
+	}{
+		{BatchHard{}, f1, pipeline.Embeddings{}, "no TripletLoss"},
+		{BatchAll{Loss: TripletMargin{}}, f1, pipeline.Embeddings{}, "TripletMargin.Margin is 0, want > 0"},
+		{Triplets{Loss: TripletMargin{Margin: math.NaN()}}, f1, pipeline.Embeddings{}, "TripletMargin.Margin is NaN"},
+		{Triplets{Loss: TripletMargin{Margin: math.Inf(1)}}, f1, pipeline.Embeddings{}, "TripletMargin.Margin is +Inf"},
+		{Triplets{Loss: TripletSoftMargin{Distance: 9}}, f1, pipeline.Embeddings{}, "Distance(9)"},
+		{Triplets{Loss: hinge(9)}, f1, pipeline.Embeddings{}, "Distance(9)"},
+		{Contrastive{Margin: -1}, f1, pipeline.Embeddings{}, "Contrastive.Margin is -1, want > 0"},
+		{Contrastive{Margin: 1, Labels: 7}, f1, pipeline.Embeddings{}, "Contrastive.Labels is 7"},
+		{Contrastive{Margin: 1, Reduction: 9}, f1, pipeline.Embeddings{}, "Reduction(9)"},
+		{BatchHard{Loss: hinge(Euclidean), Reduction: 9}, f1, pipeline.Embeddings{}, "Reduction(9)"},
+		{good, line([]float32{1, 2}), pipeline.Embeddings{}, "needs its labels"},
+		{BatchAll{Loss: hinge(Euclidean)}, line([]float32{1, 2}), pipeline.Embeddings{}, "needs its labels"},
+		{Contrastive{Margin: 1}, line([]float32{1, 2}), pipeline.Embeddings{}, "needs its labels"},
+		{good, line([]float32{1, 2}, 0), pipeline.Embeddings{}, "1 labels for 2 embeddings"},
+		{good, Input{Embeddings: f1.Embeddings, Labels: f1.Labels, IDs: []int64{1}}, pipeline.Embeddings{}, "1 sample ids for 4 embeddings"},
+		{good, Input{Embeddings: pipeline.Embeddings{Dim: 3, Data: make([]float32, 4)}}, pipeline.Embeddings{}, "4 embedding values are no rows of 3"},
+		{good, f1, pipeline.MakeEmbeddings(3, 1), "gradient of 3×1 values for embeddings of 4×1"},
+		{Triplets{Loss: hinge(Euclidean)}, f1.with([3]int32{0, 1, 4}), pipeline.Embeddings{}, "triplet 0 is (0, 1, 4) in a batch of 4 rows"},
+		{Triplets{Loss: hinge(Euclidean)}, f1.with([3]int32{-1, 1, 2}), pipeline.Embeddings{}, "triplet 0 is (-1, 1, 2) in a batch of 4 rows"},
+		{Contrastive{Margin: 1}, Input{Embeddings: f1.Embeddings, Pairs: []Pair{{0, 4, 0}}}, pipeline.Embeddings{}, "pair 0 is (0, 4) in a batch of 4 rows"},
+		{Contrastive{Margin: 1}, Input{Embeddings: f1.Embeddings, Pairs: []Pair{{0, 1, 2}}}, pipeline.Embeddings{}, "pair 0 has label 2, want 0 or 1"},
+	} {
+		if _, err := tt.loss.Compute(new(Workspace), tt.grad, tt.in); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%T %+v: %v, want %q", tt.loss, tt.loss, err, tt.want)
+		}
+	}
+}
