@@ -69,6 +69,10 @@ func TestWorkspaceReuse(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 5))
 	everyLoss(0.5, func(name string, l Loss) {
 		in := pk(8+4*r.IntN(4), 1+r.IntN(6))
+		size := []float32{1, 1e-20}[r.IntN(2)]
+		for k := range in.Embeddings.Data {
+			in.Embeddings.Data[k] *= size
+		}
 		got := pipeline.MakeEmbeddings(in.Embeddings.Len(), in.Embeddings.Dim)
 		want := pipeline.MakeEmbeddings(in.Embeddings.Len(), in.Embeddings.Dim)
 		for k := range got.Data {
@@ -130,6 +134,9 @@ func FuzzLosses(f *testing.F) {
 				if !(v >= 0) || math.IsInf(v, 0) {
 					t.Errorf("%s: %+v, %v", name, stats, ws.Losses)
 				}
+			}
+			if sum := stats.Hard + stats.SemiHard + stats.Easy; tripletLossOf(l) != nil && sum != stats.Count || stats.Active > stats.Count {
+				t.Errorf("%s: %+v", name, stats)
 			}
 			for k := range dim {
 				var sum, size float64
