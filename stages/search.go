@@ -267,7 +267,7 @@ func (s *search) guarded(p *pair, row int, id int64, v float32) bool {
 		}
 	}
 	if count == nil && (g.Floor > 0 || g.Relative > 0) && v <= s.reach {
-		if d := s.decide(row); d < g.Floor {
+		if d := s.decide(row); g.Floor > 0 && d < g.Floor {
 			count = &p.guarded.Floor
 		} else if d <= s.relativeEdge() {
 			count = &p.guarded.Relative
