@@ -69,26 +69,28 @@ func (c *Cache) settle(g int32) {
 	if g <= c.newest {
 		return // a run from an earlier state: it is settled already
 	}
-	c.newest = g
-	s := c.slots[g]
-	if s == nil {
-		s = newSlot()
-		c.slots[g] = s
-	}
 	if c.rows != nil {
+		c.newest = g
 		c.publish(g, c.rows.as(g), nil)
 		c.rows = nil
 		return
 	}
-	s.frozen = c.embedder
-	if f, ok := c.embedder.(Freezer); ok {
-		frozen, err := f.Freeze()
+	frozen := c.embedder
+	if f, ok := frozen.(Freezer); ok {
+		var err error
+		c.mu.Unlock() // the trainer's code may call the cache
+		frozen, err = f.Freeze()
+		c.mu.Lock()
 		if err != nil {
 			c.publish(g, nil, fmt.Errorf("freeze embedder for generation %d: %w", g, err))
 			return
 		}
-		s.frozen = frozen
 	}
+	c.newest = g
+	if c.slots[g] == nil {
+		c.slots[g] = newSlot()
+	}
+	c.slots[g].frozen = frozen
 	c.queue = append(c.queue, g)
 	select {
 	case c.wake <- struct{}{}:
@@ -133,7 +135,8 @@ func (c *Cache) start(ctx context.Context) (stop func() error, err error) {
 	c.running = true
 	for g, s := range c.slots {
 		if s.err != nil { // what failed in the last run is tried again
-			c.slots[g] = &slot{ready: pipeline.NewEvent(), frozen: s.frozen}
+			c.slots[g] = newSlot()
+			c.slots[g].frozen = s.frozen
 		}
 	}
 	task := pipeline.Background(ctx, c.work)
@@ -149,17 +152,8 @@ func (c *Cache) start(ctx context.Context) (stop func() error, err error) {
 // work builds the generations of the queue, in order, until ctx is cancelled.
 func (c *Cache) work(ctx context.Context) error {
 	for {
-		c.mu.Lock()
-		var g int32
-		var frozen Embedder
-		var before *Snapshot
-		waiting := len(c.queue) > 0
-		if waiting {
-			g = c.queue[0]
-			frozen, before = c.slots[g].frozen, c.before(g)
-		}
-		c.mu.Unlock()
-		if !waiting {
+		g, frozen, before, ok := c.next()
+		if !ok {
 			select {
 			case <-ctx.Done():
 				return nil
@@ -180,6 +174,18 @@ func (c *Cache) work(ctx context.Context) error {
 		c.queue = c.queue[1:]
 		c.mu.Unlock()
 	}
+}
+
+// next is the first generation of the queue, what to build it with and the one
+// before it.
+func (c *Cache) next() (g int32, frozen Embedder, before *Snapshot, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.queue) == 0 {
+		return 0, nil, nil, false
+	}
+	g = c.queue[0]
+	return g, c.slots[g].frozen, c.before(g), true
 }
 
 // before is the newest snapshot older than g that is held; nil without one.
