@@ -26,6 +26,7 @@ type Row struct {
 // After an error what has been written is no file: throw it away.
 type RecordWriter struct {
 	cfg   RecordWriterConfig
+	out   *counter
 	file  recordSink
 	rows  *array.RecordBuilder
 	dict  arrow.Array // class names, with LabelDictionary
@@ -51,11 +52,12 @@ func NewRecordWriter(w io.Writer, cfg RecordWriterConfig) (*RecordWriter, error)
 	if err != nil {
 		return nil, err
 	}
-	file, err := cfg.open(w, schema)
-	if err != nil {
+	out := &counter{w: w}
+	file, err := cfg.open(out, schema)
+	if err := errors.Join(err, out.err); err != nil {
 		return nil, fmt.Errorf("write %s header: %w", cfg.Format, err)
 	}
-	rw := &RecordWriter{cfg: cfg, file: file}
+	rw := &RecordWriter{cfg: cfg, out: out, file: file}
 	if cfg.Label == LabelDictionary {
 		// The builder would give each record batch a dictionary of its own, and
 		// an Arrow file may have only one: index by class number, attach at flush.
@@ -101,7 +103,7 @@ func (w *RecordWriter) Close() error {
 		w.err = w.flush()
 	}
 	if w.err == nil {
-		w.err = w.file.Close()
+		w.err = errors.Join(w.file.Close(), w.out.err)
 	}
 	if w.err != nil {
 		return w.err
@@ -227,7 +229,7 @@ func (w *RecordWriter) flush() error {
 		rec = array.NewRecord(arrow.NewSchema(fields, &meta), columns, rec.NumRows())
 		defer rec.Release()
 	}
-	if err := w.file.Write(rec); err != nil {
+	if err := errors.Join(w.file.Write(rec), w.out.err); err != nil {
 		return fmt.Errorf("write row group that ends at row %d: %w", w.total, err)
 	}
 	w.n, w.bytes = 0, 0

@@ -22,16 +22,16 @@ var parquetCodecs = map[Codec]compress.Compression{
 	CodecLZ4:    lz4Raw,
 }
 
-// open writes the beginning of a file of c's format to w.
-func (c RecordWriterConfig) open(w io.Writer, schema *arrow.Schema) (recordSink, error) {
+// open writes the beginning of a file of c's format to w, which has no Close
+// for the library to call.
+func (c RecordWriterConfig) open(w *counter, schema *arrow.Schema) (recordSink, error) {
 	switch c.Format {
 	case FormatArrow:
-		return ipc.NewFileWriter(&counter{w: w}, c.ipcOptions(schema)...)
+		return ipc.NewFileWriter(w, c.ipcOptions(schema)...)
 	case FormatArrowStream:
 		return ipc.NewWriter(w, c.ipcOptions(schema)...), nil
 	default:
-		// The counter also hides w's Close, which pqarrow would call.
-		return pqarrow.NewFileWriter(schema, &counter{w: w}, c.parquetProperties(schema), pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema()))
+		return pqarrow.NewFileWriter(schema, w, c.parquetProperties(schema), pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema()))
 	}
 }
 
@@ -101,16 +101,21 @@ func (c RecordWriterConfig) parquetProperties(schema *arrow.Schema) *parquet.Wri
 }
 
 // A counter is the writer of a file that begins where w is now. It knows its
-// position, and can do nothing else that an [io.Seeker] can.
+// position, and can do nothing else that an [io.Seeker] can. The first error of
+// w it keeps, and from then on takes bytes and writes none: Arrow Go v17
+// panics over some failed writes and forgets others.
 type counter struct {
-	w io.Writer
-	n int64
+	w   io.Writer
+	n   int64
+	err error
 }
 
 func (c *counter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.n += int64(n)
-	return n, err
+	if c.err == nil {
+		_, c.err = c.w.Write(p)
+	}
+	c.n += int64(len(p))
+	return len(p), nil
 }
 
 func (c *counter) Seek(offset int64, whence int) (int64, error) {

@@ -134,6 +134,7 @@ func formats(made files, seed uint64) error {
 		{"codec-zstd.parquet", rows, config{Codec: storage.CodecZstd, CompressImages: true}},
 		{"codec-gzip.parquet", rows, config{Codec: storage.CodecGzip, CompressImages: true}},
 		{"codec-brotli.parquet", rows, config{Codec: storage.CodecBrotli, CompressImages: true}},
+		{"codec-lz4raw.parquet", rows, config{Codec: storage.CodecLZ4, CompressImages: true}},
 		{"page-v2.parquet", rows, config{PageV2: true, CompressImages: true}},
 		{"delta.parquet", rows, config{Delta: true}},
 		{"delta-v2.parquet", rows, config{Delta: true, PageV2: true, Label: storage.LabelString, PathColumn: "path"}},
