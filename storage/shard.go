@@ -43,13 +43,14 @@ type shard interface {
 
 // A column is one top-level column of a shard.
 type column struct {
-	name   string
-	kind   kind
-	typ    string // as the file has it, in Arrow's words, for people: "struct<bytes: binary, path: string>"
-	codec  string // compression, for people: "snappy"; "" for none
-	width  int    // values in each cell of kindPixels, kindFloats and fixed-size kindBinary; 0 where the file does not say
-	tensor string // the metadata (JSON) of the extension type arrow.fixed_shape_tensor; "" for other types
-	index  int    // position among the shard's columns
+	name    string
+	kind    kind
+	typ     string // as the file has it, in Arrow's words, for people: "struct<bytes: binary, path: string>"
+	codec   string // compression, for people: "snappy", "none"; "" where there is nothing compressed
+	width   int    // values in each cell of kindPixels, kindFloats and fixed-size kindBinary; 0 where the file does not say
+	hasPath bool   // kindImage: there is a path beside the bytes
+	tensor  string // the metadata (JSON) of the extension type arrow.fixed_shape_tensor; "" for other types
+	index   int    // position among the shard's columns
 }
 
 // A kind says which field of [cells] a column's values are read into.
@@ -58,8 +59,8 @@ type kind uint8
 const (
 	kindOther  kind = iota // not readable here; columns of this kind are never wanted
 	kindBinary             // binary, large binary, fixed-size binary (width set) → bytes
-	kindImage              // struct of bytes and perhaps path → bytes, strs
-	kindPath               // struct of path alone, images outside the file: never wanted
+	kindImage              // struct of bytes and perhaps path → bytes
+	kindPath               // struct of path alone → strs; an image column with hasPath may be wanted as this kind too
 	kindPixels             // lists of uint8, of fixed size or not → bytes
 	kindFloats             // lists of float32 or float64, of fixed size or not → floats
 	kindInt                // integers of any width and sign, dictionaries of them → ints
