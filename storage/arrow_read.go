@@ -2,12 +2,6 @@ package storage
 
 import "fmt"
 
-// A table of an Arrow shard ends at this many rows or bytes of values.
-const (
-	tableRows  = 4096
-	tableBytes = 1 << 20
-)
-
 // An arrowReader reads rows of one record batch, table by table.
 type arrowReader struct {
 	shard   *arrowShard
