@@ -135,8 +135,26 @@ func (c *Cache) Snapshot(ctx context.Context, b int64) (*Snapshot, error) {
 	return s.snap, s.err
 }
 
-// Held are the snapshots that are there, oldest first: what a checkpoint of a
-// run with Lag 1 keeps, beside the State.
+// Settled waits until every generation that is settled is built, and returns
+// those that are held, oldest first: with the State, the weights and
+// [Cache.Restore], what it takes to go on in another process. It is called in a
+// loop body.
+func (c *Cache) Settled(ctx context.Context) ([]*Snapshot, error) {
+	c.mu.Lock()
+	newest := c.slots[c.newest]
+	c.mu.Unlock()
+	if newest != nil { // they are built in order
+		if err := newest.ready.Wait(ctx); err != nil {
+			return nil, err
+		}
+		if newest.err != nil {
+			return nil, newest.err
+		}
+	}
+	return c.Held(), nil
+}
+
+// Held are the snapshots that are there now, oldest first.
 func (c *Cache) Held() []*Snapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()

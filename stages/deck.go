@@ -27,9 +27,7 @@ type pass struct {
 	number int64
 	known  []uint32 // the first places; all of them up to maxTable
 	rest   *feistel // the places after known
-
-	deck         int // the rest is the dealer's
-	newer, older *pass
+	used   bool     // lately; the dealer's
 }
 
 // at is the item at place i of the pass.

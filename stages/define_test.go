@@ -204,7 +204,7 @@ func small(rng *rand.Rand, dist loss.Distance, rows int, repeats bool) *pool {
 	}
 	p := &pool{emb: pipeline.MakeEmbeddings(rows, dim), labels: make([]int32, rows)}
 	hair := rng.IntN(2) == 0
-	scale := [...]float32{1, 1, 1e-3, 100}[rng.IntN(4)]
+	scale := [...]float32{1, 1, 1, 1e-3, 100, 1e19, 1e-23}[rng.IntN(7)] // the last two leave float32's range when squared
 	classes := 1 + rng.IntN(5)
 	for i := range rows {
 		row := p.emb.Row(i)

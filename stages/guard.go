@@ -51,9 +51,12 @@ func (g Guards) check() error {
 	}{
 		{"Floor", g.Floor}, {"Relative", g.Relative}, {"SkipRanks", float64(g.SkipRanks)}, {"ClassCap", float64(g.ClassCap)},
 	} {
-		if !(f.value >= 0) || f.value > math.MaxInt32 {
+		if !(f.value >= 0) || math.IsInf(f.value, 1) {
 			return usage("MineConfig.Guards."+f.name, "is %v, want 0 (off) or more", f.value)
 		}
+	}
+	if g.SkipRanks > math.MaxInt32 {
+		return usage("MineConfig.Guards.SkipRanks", "is %d, want less than 2³¹", g.SkipRanks)
 	}
 	return nil
 }

@@ -22,10 +22,11 @@ func (e *SampleError) Unwrap() error { return e.Err }
 // A census is the rows of a pool by class. Its memory is used again by the
 // next take.
 type census struct {
-	known  int64   // rows of known class
-	rows   []int32 // of known class, a class side by side, each ascending
-	starts []int32 // of each class in rows, by class number; one more at the end
-	fill   []int32
+	known  int64     // rows of known class
+	rows   []int32   // of known class, a class side by side, each ascending
+	starts []int32   // of each class in rows, by class number; one more at the end
+	fill   []int32   // scratch
+	mean   []float64 // scratch
 }
 
 // take counts the rows of p and adds what it finds to r.
@@ -107,14 +108,15 @@ func resize[T any](s []T, n int) []T {
 	return s[:n]
 }
 
-// checkRows returns an error for the first row that has no distance to others,
+// check returns an error for the first row that has no distance to others,
 // and counts a pool whose rows are all nearly equal: within 10⁻⁶ of their mean
 // squared length of their mean, on average.
-func checkRows(p *pool, dist loss.Distance, r *MineReport) error {
+func (c *census) check(p *pool, dist loss.Distance, r *MineReport) error {
 	if p.emb.Dim < 1 && len(p.labels) > 0 || len(p.emb.Data) != len(p.labels)*p.emb.Dim {
 		return fmt.Errorf("stages: %d values are not %d embeddings of %d", len(p.emb.Data), len(p.labels), p.emb.Dim)
 	}
-	mean := make([]float64, p.emb.Dim)
+	c.mean = resize(c.mean, p.emb.Dim)
+	clear(c.mean)
 	var squares float64
 	for row := range p.labels {
 		var sum float64
@@ -124,7 +126,7 @@ func checkRows(p *pool, dist loss.Distance, r *MineReport) error {
 				return &SampleError{p.id(row), fmt.Errorf("value %d of its embedding is %v", k, v)}
 			}
 			sum += float64(x * x)
-			mean[k] += x
+			c.mean[k] += x
 		}
 		if dist == loss.Cosine {
 			switch {
@@ -138,7 +140,7 @@ func checkRows(p *pool, dist loss.Distance, r *MineReport) error {
 	}
 	n := float64(len(p.labels))
 	spread := squares // n times the mean squared distance from the mean
-	for _, m := range mean {
+	for _, m := range c.mean {
 		spread -= float64(m*m) / n
 	}
 	if len(p.labels) > 1 && spread <= 1e-6*squares {

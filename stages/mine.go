@@ -2,6 +2,7 @@ package stages
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -42,9 +43,10 @@ type Miner struct {
 	whole *pool     // ScopeDataSet: the data set, with the embeddings of from
 	from  *Snapshot // whose rows have been checked
 
-	parts   []*block
-	members census // of the batch
-	known   census // of the candidates: the batch or the data set
+	images  pool     // the batch
+	parts   []*block // one for each part of the candidates
+	members census   // of the batch
+	known   census   // of the candidates: the batch or the data set
 	place   map[int64]int32
 	extra   []int64
 
@@ -111,21 +113,27 @@ func (m *Miner) Run(ctx context.Context, in <-chan *pipeline.Batch, out chan<- *
 // one goroutine at a time.
 func (m *Miner) Mine(ctx context.Context, b *pipeline.Batch) error {
 	var report MineReport
-	images := &pool{emb: b.Embeddings, ids: b.IDs, labels: b.Labels, same: m.cfg.Same, groups: m.cfg.Groups}
-	if err := m.members.take(images, &report); err != nil {
+	m.images = pool{emb: b.Embeddings, ids: b.IDs, labels: b.Labels, same: m.cfg.Same, groups: m.cfg.Groups}
+	if err := m.checkIDs(b); err != nil {
 		return err
 	}
-	if err := checkRows(images, m.cfg.Mine.Loss.Distance, &report); err != nil {
+	if err := m.members.take(&m.images, &report); err != nil {
 		return err
 	}
-	candidates, known, parts := images, &m.members, 1
+	if err := m.members.check(&m.images, m.cfg.Mine.Loss.Distance, &report); err != nil {
+		return err
+	}
+	candidates, known, parts := &m.images, &m.members, 1
 	if m.whole != nil {
 		if err := m.refresh(ctx, b); err != nil {
 			return err
 		}
 		candidates, known, parts = m.whole, &m.known, pipeline.Workers(m.cfg.Workers)
 	}
-	if err := m.search(ctx, images, candidates, b.Generation, parts); err != nil {
+	if m.images.emb.Dim != candidates.emb.Dim {
+		return fmt.Errorf("stages: the batch has embeddings of %d values, the cache of %d", m.images.emb.Dim, candidates.emb.Dim)
+	}
+	if err := m.search(ctx, candidates, b.Generation, parts); err != nil {
 		return err
 	}
 	m.emit(b, &report, known)
@@ -146,40 +154,66 @@ func (m *Miner) refresh(ctx context.Context, b *pipeline.Batch) error {
 		return nil
 	}
 	m.whole.emb = snapshot.Embeddings
-	if err := checkRows(m.whole, m.cfg.Mine.Loss.Distance, &MineReport{}); err != nil {
+	if err := m.known.check(m.whole, m.cfg.Mine.Loss.Distance, &MineReport{}); err != nil {
 		return err
 	}
 	m.from = snapshot
 	return nil
 }
 
-// search passes over the candidates in parts, each worker with partial results
-// of its own, and merges these into the first.
-func (m *Miner) search(ctx context.Context, images, candidates *pool, generation int32, parts int) error {
-	for len(m.parts) < parts {
-		m.parts = append(m.parts, newBlock(m.cfg.Mine, images.emb.Dim))
+// checkIDs returns an error for an image that Labels, Same or Groups do not
+// reach, or that is not in the batch as it is in them.
+func (m *Miner) checkIDs(b *pipeline.Batch) error {
+	if len(b.IDs) != len(b.Labels) {
+		return fmt.Errorf("stages: a batch of %d sample ids and %d labels", len(b.IDs), len(b.Labels))
 	}
-	key, n := mineKey(m.cfg.Mine.Seed, generation), len(candidates.labels)
-	part := func(ctx context.Context, i int) error {
-		k := m.parts[i]
-		k.reset()
-		for row, l := range images.labels {
-			if l != pipeline.Unknown {
-				k.next().begin(key, images, row, m.members.of(l), candidates)
+	for at, id := range b.IDs {
+		for _, numbers := range [...][]int32{m.cfg.Labels, m.cfg.Same, m.cfg.Groups} {
+			if id < 0 || numbers != nil && id >= int64(len(numbers)) {
+				return &SampleError{id, fmt.Errorf("it is not one of the data set's %d", len(numbers))}
 			}
 		}
-		return k.pass(ctx, candidates, i*n/parts, (i+1)*n/parts)
+		if m.whole != nil && m.whole.labels[id] != b.Labels[at] {
+			return &SampleError{id, fmt.Errorf("label is %d in the batch and %d in the data set", b.Labels[at], m.whole.labels[id])}
+		}
 	}
+	return nil
+}
+
+// search passes over the candidates in parts, each worker with partial results
+// of its own, and merges these into the first.
+func (m *Miner) search(ctx context.Context, candidates *pool, generation int32, parts int) error {
+	if len(m.parts) > 0 && m.parts[0].dim != candidates.emb.Dim {
+		m.parts = nil
+	}
+	for len(m.parts) < parts {
+		m.parts = append(m.parts, newBlock(m.cfg.Mine, candidates.emb.Dim))
+	}
+	key, n := mineKey(m.cfg.Mine.Seed, generation), len(candidates.labels)
 	if parts == 1 {
-		return part(ctx, 0)
+		return m.part(ctx, m.parts[0], key, candidates, 0, n)
 	}
-	if err := pipeline.ForEach(ctx, parts, parts, part); err != nil {
+	err := pipeline.ForEach(ctx, parts, parts, func(ctx context.Context, i int) error {
+		return m.part(ctx, m.parts[i], key, candidates, i*n/parts, (i+1)*n/parts)
+	})
+	if err != nil {
 		return err
 	}
 	for _, k := range m.parts[1:parts] {
 		m.parts[0].merge(k)
 	}
 	return nil
+}
+
+// part shows every image of the batch the candidates in rows from … to−1.
+func (m *Miner) part(ctx context.Context, k *block, key uint64, candidates *pool, from, to int) error {
+	k.reset()
+	for row, l := range m.images.labels {
+		if l != pipeline.Unknown {
+			k.next().begin(key, &m.images, row, m.members.of(l), candidates)
+		}
+	}
+	return k.pass(ctx, candidates, from, to)
 }
 
 // emit writes what was found to b.

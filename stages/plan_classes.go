@@ -70,17 +70,21 @@ func (r PlanReport) enough(cfg PlanConfig) error {
 	if cfg.Short == Drop {
 		least = cfg.K
 		if r.Short > 0 {
-			left = fmt.Sprintf(" (Short is Drop, and %d classes have from 2 to %d)", r.Short, cfg.K-1)
+			left = fmt.Sprintf(" (Short is Drop, and %s from 2 to %d)", classesHave(r.Short), cfg.K-1)
 		}
 	}
-	what := fmt.Sprintf("only %d classes have", r.Planned)
-	switch r.Planned {
-	case 0:
-		what = "no class has"
-	case 1:
-		what = "only 1 class has"
+	what := "no class has"
+	if r.Planned > 0 {
+		what = "only " + classesHave(r.Planned)
 	}
 	return fmt.Errorf("stages: PlanConfig.P is %d, but %s %d images or more%s: lower P or add classes", cfg.P, what, least, left)
+}
+
+func classesHave(n int) string {
+	if n == 1 {
+		return "1 class has"
+	}
+	return fmt.Sprintf("%d classes have", n)
 }
 
 // planClasses are the planned classes and their rows.

@@ -78,7 +78,7 @@ func NewScan(cfg ScanConfig) (*Scan, error) {
 	if cfg.Mine, err = cfg.Mine.Resolve(); err != nil {
 		return nil, err
 	}
-	if err := checkRows(s.pool, cfg.Mine.Loss.Distance, &s.counts); err != nil {
+	if err := s.census.check(s.pool, cfg.Mine.Loss.Distance, &s.counts); err != nil {
 		return nil, err
 	}
 	s.cfg, s.report = cfg, s.counts
