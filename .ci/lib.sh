@@ -54,17 +54,18 @@ tests() {
 	return "$status"
 }
 
-# need COMMAND PACKAGE: install a Debian package where the command is lacking.
+# need COMMAND PACKAGE...: install Debian packages where the command is lacking.
 need() {
-	if ! command -v "$1" >/dev/null; then
-		echo "$1 is not here: installing $2"
-		if [ ! -e "$work/apt" ]; then
-			apt-get update -qq
-			touch "$work/apt"
-		fi
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" >"$work/apt.log" 2>&1 ||
-			{ cat "$work/apt.log"; return 1; }
-	fi
+	command -v "$1" >/dev/null || install "${@:2}"
+}
+
+# install PACKAGE...: Debian packages.
+install() {
+	echo "installing $*"
+	[ -e "$work/apt" ] || apt-get update -qq
+	touch "$work/apt"
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >"$work/apt.log" 2>&1 ||
+		{ cat "$work/apt.log"; return 1; }
 }
 
 # fuzz DURATION: every fuzz target for that long.
@@ -93,11 +94,11 @@ arm64() {
 	grep -q '^--- PASS' "$log" || { echo "no test of $1 matches $2"; return 1; }
 }
 
-# python: make $python an interpreter that has PYTHON_PACKAGES.
+# python_env: make $python an interpreter that has PYTHON_PACKAGES.
 python_env() {
 	need python3 python3
 	if ! python3 -m venv "$work/venv" >/dev/null 2>&1; then
-		need no-such-command-python3-venv python3-venv
+		install python3-venv
 		rm -rf "$work/venv"
 		python3 -m venv "$work/venv"
 	fi
