@@ -1,0 +1,68 @@
+package storage
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"github.com/apache/arrow/go/v17/arrow/memory"
+)
+
+// A budget hands out memory to the decoding of one file and refuses past a
+// limit, by a panic of type overBudget that the recover at the boundary turns
+// into an error: the library has no other way to hear no. It implements
+// [memory.Allocator]. Memory is the garbage collector's; what is counted as
+// freed is only not counted any more.
+type budget struct {
+	limit int64
+	used  atomic.Int64
+}
+
+var _ memory.Allocator = (*budget)(nil)
+
+// overBudget is what a [budget] panics with.
+type overBudget struct{ asked, used, limit int64 }
+
+func (e overBudget) Error() string {
+	return fmt.Sprintf("%v: %d bytes asked for with %d in use, limit %d", ErrMemory, e.asked, e.used, e.limit)
+}
+
+func (e overBudget) Unwrap() error { return ErrMemory }
+
+// take counts n more bytes as used. It panics past the limit, and then counts
+// nothing.
+func (b *budget) take(n int64) {
+	if used := b.used.Add(n); n > 0 && used > b.limit {
+		b.used.Add(-n)
+		panic(overBudget{asked: n, used: used - n, limit: b.limit})
+	}
+}
+
+// check panics for a size that comes from a damaged length.
+func (b *budget) check(size int) {
+	if size < 0 {
+		panic(overBudget{asked: int64(size), used: b.used.Load(), limit: b.limit})
+	}
+}
+
+// give counts n bytes as no longer used.
+func (b *budget) give(n int64) { b.used.Add(-n) }
+
+// Allocate implements [memory.Allocator].
+func (b *budget) Allocate(size int) []byte {
+	b.check(size)
+	b.take(int64(size))
+	return memory.DefaultAllocator.Allocate(size)
+}
+
+// Reallocate implements [memory.Allocator].
+func (b *budget) Reallocate(size int, old []byte) []byte {
+	b.check(size)
+	b.take(int64(size) - int64(len(old)))
+	return memory.DefaultAllocator.Reallocate(size, old)
+}
+
+// Free implements [memory.Allocator].
+func (b *budget) Free(old []byte) {
+	b.give(int64(len(old)))
+	memory.DefaultAllocator.Free(old)
+}

@@ -1,0 +1,411 @@
+package storage
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/apache/arrow/go/v17/arrow/memory"
+	"github.com/apache/arrow/go/v17/parquet/compress"
+	"github.com/apache/arrow/go/v17/parquet/metadata"
+	"github.com/apache/arrow/go/v17/parquet/schema"
+	"github.com/tercet-ml/tercet/pipeline"
+)
+
+// A parquetFile is a [shard] in Parquet. Footers, schema and levels are decoded
+// by Arrow; every length they hold is checked before Arrow sees it, and
+// everything runs on the caller's goroutine, behind one recover.
+type parquetFile struct {
+	name   string
+	info   os.FileInfo // of the moment it was opened
+	footer []byte
+	meta   *metadata.FileMetaData
+	schema *schema.Schema
+	cols   []column
+	leaves []leaves
+	rows   []int64
+	chunks [][]chunk // by row group and leaf column
+}
+
+// A chunk is where the pages of one leaf column of a row group are.
+type chunk struct {
+	from, to int64
+	values   int64
+	codec    compress.Compression
+	broken   error // why it cannot be read, if it cannot
+}
+
+var _ shard = (*parquetFile)(nil)
+
+const (
+	maxFooter  = 256 << 20
+	readMemory = 256 << 20 // what decoding may hold at a time, for one reader
+	tableRows  = 256       // rows in a table, at most
+	tableBytes = 8 << 20   // bytes that a table should hold
+)
+
+// openParquet reads the footer of a Parquet file and checks everything in it
+// that a later read will rely on.
+func openParquet(_ context.Context, path string, _ Config) (_ shard, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%s: %w", path, caught(r))
+		}
+	}()
+	p := &parquetFile{name: path}
+	if err := p.open(); err != nil {
+		if _, named := errors.AsType[*RowError](err); named {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return p, nil
+}
+
+func (p *parquetFile) open() error {
+	f, err := os.Open(p.name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if p.info, err = f.Stat(); err != nil {
+		return err
+	}
+	if !p.info.Mode().IsRegular() {
+		return fmt.Errorf("%w: not a regular file", ErrUnsupported)
+	}
+	if err := p.readFooter(f); err != nil {
+		return err
+	}
+	if p.meta, err = metadata.NewFileMetaData(p.footer, nil); err != nil {
+		return fmt.Errorf("%w: read footer: %w", ErrCorrupt, err)
+	}
+	p.schema = p.meta.Schema
+	p.cols, p.leaves = parquetColumns(p.schema)
+	if err := p.checkGroups(); err != nil {
+		return err
+	}
+	for i, at := range p.leaves {
+		if at.value >= 0 {
+			p.cols[i].codec = p.codecs(at.value)
+		}
+	}
+	return nil
+}
+
+// codecs names the compression of a column's chunks: "snappy", or "snappy, none"
+// where they differ.
+func (p *parquetFile) codecs(leaf int) string {
+	var names []string
+	for _, chunks := range p.chunks {
+		if name := codecName(chunks[leaf].codec); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// readFooter reads the bytes of the footer, between the magic numbers.
+func (p *parquetFile) readFooter(f *os.File) error {
+	const ends = 12 // magic at the start; length and magic at the end
+	if p.size() < ends {
+		return fmt.Errorf("%w: %d bytes are too few for a Parquet file", ErrCorrupt, p.size())
+	}
+	head, tail := make([]byte, 4), make([]byte, 8)
+	if _, err := f.ReadAt(head, 0); err != nil {
+		return fmt.Errorf("read magic: %w", unexpected(err))
+	}
+	if _, err := f.ReadAt(tail, p.size()-8); err != nil {
+		return fmt.Errorf("read footer length: %w", unexpected(err))
+	}
+	if string(head) == "PARE" || string(tail[4:]) == "PARE" {
+		return fmt.Errorf("%w: encrypted Parquet", ErrUnsupported)
+	}
+	if string(head) != "PAR1" {
+		return fmt.Errorf("%w: begins with %q, not a Parquet file", ErrCorrupt, head)
+	}
+	if string(tail[4:]) != "PAR1" {
+		return fmt.Errorf("%w: ends with %q, not with a Parquet footer: truncated?", ErrCorrupt, tail[4:])
+	}
+	size := int64(binary.LittleEndian.Uint32(tail))
+	if size > p.size()-ends || size > maxFooter {
+		return fmt.Errorf("%w: footer of %d bytes in a file of %d", ErrCorrupt, size, p.size())
+	}
+	p.footer = make([]byte, size)
+	if _, err := f.ReadAt(p.footer, p.size()-8-size); err != nil {
+		return fmt.Errorf("read footer: %w", unexpected(err))
+	}
+	if err := checkFooter(p.footer); err != nil {
+		return fmt.Errorf("read footer: %w", err)
+	}
+	return nil
+}
+
+// checkGroups looks at every column chunk's metadata: it has to lie inside the
+// file, and all columns of a row group have to have its rows.
+func (p *parquetFile) checkGroups() error {
+	dataEnd := p.size() - 8 - int64(len(p.footer))
+	var rows int64
+	for g, rg := range p.meta.RowGroups {
+		at := func(leaf int, err error) error {
+			l := pipeline.Location{File: p.name, RowGroup: g, Row: -1}
+			if leaf >= 0 {
+				l.Column = p.schema.Column(leaf).Path()
+			}
+			return &RowError{Location: l, Err: err}
+		}
+		n := rg.GetNumRows()
+		if n < 0 || len(rg.GetColumns()) != p.schema.NumColumns() {
+			return at(-1, fmt.Errorf("%w: %d rows in %d columns, the schema has %d columns", ErrCorrupt, n, len(rg.GetColumns()), p.schema.NumColumns()))
+		}
+		rows += n
+		// Every row of a data set takes some bytes; no row group may promise
+		// more labels than memory should be given for.
+		if n > 16*p.size()+1<<16 || rows > 16*p.size()+1<<16 {
+			return at(-1, fmt.Errorf("%w: %d rows in a file of %d bytes", ErrCorrupt, rows, p.size()))
+		}
+		m := p.meta.RowGroup(g)
+		chunks := make([]chunk, p.schema.NumColumns())
+		for i := range chunks {
+			c, err := p.checkChunk(m, i, n, dataEnd)
+			if err != nil {
+				return at(i, err)
+			}
+			chunks[i] = c
+		}
+		p.rows = append(p.rows, n)
+		p.chunks = append(p.chunks, chunks)
+	}
+	if rows != p.meta.NumRows {
+		return fmt.Errorf("%w: row groups have %d rows, the footer says %d", ErrCorrupt, rows, p.meta.NumRows)
+	}
+	return nil
+}
+
+// checkChunk looks at one column chunk. Faults that matter only to who reads it
+// are kept for then.
+func (p *parquetFile) checkChunk(m *metadata.RowGroupMetaData, i int, rows, dataEnd int64) (c chunk, err error) {
+	defer func() {
+		if r := recover(); r != nil { // the library's metadata may be nil here
+			err = caught(r)
+		}
+	}()
+	col, err := m.ColumnChunk(i)
+	if err != nil {
+		return c, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	leaf := p.schema.Column(i)
+	c.values = col.NumValues()
+	c.codec = col.Compression()
+	c.from = col.DataPageOffset()
+	if col.HasDictionaryPage() && col.DictionaryPageOffset() > 0 {
+		c.from = min(c.from, col.DictionaryPageOffset())
+	}
+	size := col.TotalCompressedSize()
+	c.to = c.from + size
+	switch {
+	case col.FilePath() != "":
+		c.broken = fmt.Errorf("%w: column chunk in another file", ErrUnsupported)
+	case col.CryptoMetadata() != nil:
+		c.broken = fmt.Errorf("%w: encrypted column", ErrUnsupported)
+	case col.Type() != leaf.PhysicalType():
+		return c, fmt.Errorf("%w: column chunk of type %s, the schema says %s", ErrCorrupt, col.Type(), leaf.PhysicalType())
+	case size < 0 || c.from < 0 || c.to > dataEnd || c.to < c.from:
+		return c, fmt.Errorf("%w: column chunk from byte %d to %d of %d", ErrCorrupt, c.from, c.to, dataEnd)
+	case size > 0 && c.from < 4:
+		return c, fmt.Errorf("%w: column chunk begins at byte %d, within the magic number", ErrCorrupt, c.from)
+	case c.values < 0 || leaf.MaxRepetitionLevel() == 0 && c.values != rows:
+		return c, fmt.Errorf("%w: column chunk of %d values in a row group of %d rows", ErrCorrupt, c.values, rows)
+	default:
+		c.broken = checkCodec(col.Compression())
+	}
+	return c, nil
+}
+
+func (p *parquetFile) path() string      { return p.name }
+func (p *parquetFile) format() string    { return "parquet" }
+func (p *parquetFile) size() int64       { return p.info.Size() }
+func (p *parquetFile) identity() []byte  { return p.footer }
+func (p *parquetFile) columns() []column { return p.cols }
+func (p *parquetFile) groups() []int64   { return p.rows }
+func (p *parquetFile) close() error      { return nil }
+
+// reopen opens the file for one read: a data set of ten thousand files must not
+// need ten thousand descriptors. The file has to be the one it was.
+func (p *parquetFile) reopen() (*os.File, error) {
+	f, err := os.Open(p.name)
+	if err != nil {
+		return nil, err
+	}
+	now, err := f.Stat()
+	if err == nil && (!os.SameFile(now, p.info) || now.Size() != p.info.Size() || !now.ModTime().Equal(p.info.ModTime())) {
+		err = fmt.Errorf("%s: %w: the file has changed since it was opened", p.name, ErrCorrupt)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (p *parquetFile) metadata(key string) string {
+	for _, kv := range p.meta.KeyValueMetadata() {
+		if kv.GetKey() == key {
+			return kv.GetValue()
+		}
+	}
+	return ""
+}
+
+// newBufferPool is scratch memory for the library's readers.
+func newBufferPool(mem memory.Allocator) *sync.Pool {
+	return &sync.Pool{New: func() any { return memory.NewResizableBuffer(mem) }}
+}
+
+// read implements [shard].
+func (p *parquetFile) read(ctx context.Context, group int, want []column, rows []int64) iter.Seq2[*table, error] {
+	return func(yield func(*table, error) bool) {
+		f, err := p.reopen()
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer f.Close()
+		r := &groupReader{file: p, src: f, group: group, want: want, mem: &budget{limit: readMemory}, out: &budget{limit: readMemory}}
+		size := r.tableSize()
+		total := p.rows[group]
+		if rows != nil {
+			total = int64(len(rows))
+		}
+		for done := int64(0); done < total; {
+			n := min(size, total-done)
+			t := &table{rows: make([]int64, n), cells: make([]cells, len(want))}
+			for i := range t.rows {
+				if rows != nil {
+					t.rows[i] = rows[done+int64(i)]
+				} else {
+					t.rows[i] = done + int64(i)
+				}
+			}
+			err := context.Cause(ctx)
+			if err == nil {
+				err = r.fill(t)
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if !yield(t, nil) {
+				return
+			}
+			done += n
+		}
+	}
+}
+
+// A groupReader reads some columns of one row group, forwards.
+type groupReader struct {
+	file    *parquetFile
+	src     *os.File
+	group   int
+	want    []column
+	mem     *budget // of the pages at hand
+	out     *budget // of the table that is being filled
+	readers []cellReader
+	at      []int64 // the next row of each reader
+}
+
+// tableSize is how many rows to read at a time, by what a row takes on average.
+func (r *groupReader) tableSize() int64 {
+	rows := r.file.rows[r.group]
+	var size int64
+	for _, c := range r.want {
+		if leaf := r.leaf(c); leaf >= 0 {
+			ch := r.file.chunks[r.group][leaf]
+			size += max(ch.to-ch.from, ch.values)
+		}
+	}
+	if rows == 0 || size <= 0 {
+		return tableRows
+	}
+	return max(1, min(tableRows, tableBytes*rows/size))
+}
+
+// leaf is the leaf column that c is read from.
+func (r *groupReader) leaf(c column) int {
+	if c.kind == kindPath {
+		return r.file.leaves[c.index].path
+	}
+	return r.file.leaves[c.index].value
+}
+
+// fill reads the rows of t. It is the boundary that no panic of a decoder
+// passes.
+func (r *groupReader) fill(t *table) (err error) {
+	where := pipeline.Location{File: r.file.name, RowGroup: r.group, Row: -1}
+	defer func() {
+		if v := recover(); v != nil {
+			err = caught(v)
+		}
+		if err != nil {
+			err = &RowError{Location: where, Err: err}
+		}
+	}()
+	r.out.used.Store(0) // the table before this one is the receiver's
+	for i, c := range r.want {
+		where.Column, where.Row = c.name, -1
+		if len(r.readers) == i {
+			if err := r.open(c); err != nil {
+				return err
+			}
+		}
+		for k := 0; k < len(t.rows); {
+			n := 1 // rows that follow each other are read together
+			for k+n < len(t.rows) && t.rows[k+n] == t.rows[k]+int64(n) {
+				n++
+			}
+			where.Row = t.rows[k]
+			if skip := t.rows[k] - r.at[i]; skip > 0 {
+				if err := r.readers[i].skip(skip); err != nil {
+					return err
+				}
+			}
+			if err := r.readers[i].read(n, &t.cells[i]); err != nil {
+				where.Row = t.rows[k] + int64(max(0, len(t.cells[i].null)-k)) // the first row that did not come
+				return err
+			}
+			r.at[i] = t.rows[k] + int64(n)
+			k += n
+		}
+		if !slices.Contains(t.cells[i].null, true) {
+			t.cells[i].null = nil
+		}
+	}
+	return nil
+}
+
+func (r *groupReader) open(c column) error {
+	leaf := r.leaf(c)
+	if leaf < 0 {
+		return fmt.Errorf("%w: column of type %s", ErrUnsupported, c.typ)
+	}
+	ch := r.file.chunks[r.group][leaf]
+	if ch.broken != nil {
+		return ch.broken
+	}
+	col := r.file.schema.Column(leaf)
+	p := &pages{src: r.src, off: ch.from, end: ch.to, col: col, codec: ch.codec, mem: r.mem, dictSize: -1}
+	reader, err := newCellReader(c.kind, col, p, r.out)
+	if err != nil {
+		return err
+	}
+	r.readers = append(r.readers, reader)
+	r.at = append(r.at, 0)
+	return nil
+}

@@ -1,0 +1,143 @@
+package storage
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"iter"
+	"math"
+
+	"github.com/tercet-ml/tercet/pipeline"
+)
+
+// measure finds how wide raw pixels and embeddings are, where the schema does
+// not say: by the first row that is not null.
+func (d *Dataset) measure(ctx context.Context) error {
+	if image := d.roles[0].image; image != nil && d.isRaw(*image) {
+		width, err := d.width(ctx, func(r roles) column { return *r.image })
+		if err != nil {
+			return err
+		}
+		if d.raw, err = rawLayout(*image, width, d.cfg.Shape); err != nil {
+			return fmt.Errorf("%s: column %q: %w", d.shards[0].path(), image.name, err)
+		}
+		if image.kind == kindBinary && width == 4*d.raw.Len() {
+			d.raw.Float = true
+		}
+	}
+	if d.roles[0].embedding != nil {
+		width, err := d.width(ctx, func(r roles) column { return *r.embedding })
+		if err != nil {
+			return err
+		}
+		d.dim = width
+	}
+	return nil
+}
+
+// isRaw reports whether an image column holds pixels rather than files: lists
+// do, binary of a fixed size does, and any binary for which a shape was given.
+func (d *Dataset) isRaw(c column) bool {
+	switch c.kind {
+	case kindPixels, kindFloats:
+		return true
+	case kindBinary:
+		return c.width > 0 || c.tensor != "" || d.cfg.Shape != (pipeline.Shape{})
+	}
+	return false
+}
+
+// width is the number of values in each cell of a column.
+func (d *Dataset) width(ctx context.Context, of func(roles) column) (int, error) {
+	if w := of(d.roles[0]).width; w > 0 {
+		return w, nil
+	}
+	for _, p := range d.parts {
+		for t, err := range d.shards[p.shard].read(ctx, p.group, []column{of(d.roles[p.shard])}, nil) {
+			if err != nil {
+				return 0, err
+			}
+			for k := range t.rows {
+				if c := t.cells[0]; !c.isNull(k) {
+					if c.bytes != nil {
+						return len(c.bytes[k]), nil
+					}
+					return len(c.floats[k]), nil
+				}
+			}
+		}
+	}
+	return 0, nil
+}
+
+// records yields rows of a part as records, a table at a time: the given rows,
+// in ascending order, or all for nil. The records are the receiver's.
+func (d *Dataset) records(ctx context.Context, i int, rows []int64) iter.Seq2[[]pipeline.Record, error] {
+	return func(yield func([]pipeline.Record, error) bool) {
+		p := d.parts[i]
+		image, id := d.roles[p.shard].image, d.roles[p.shard].id
+		want := []column{*image}
+		if id != nil {
+			want = append(want, *id)
+		}
+		file := d.shards[p.shard].path()
+		for t, err := range d.shards[p.shard].read(ctx, p.group, want, rows) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			recs := make([]pipeline.Record, len(t.rows))
+			for k, row := range t.rows {
+				sample := p.first + row
+				pixels, err := d.image(*image, t.cells[0], k)
+				if err != nil {
+					yield(nil, d.rowError(p, row, image.name, err))
+					return
+				}
+				recs[k] = pipeline.Record{
+					ID: sample, Label: d.labels[sample], Image: pixels, Raw: d.raw,
+					Where: pipeline.Location{File: file, RowGroup: p.group, Row: row, Column: image.name},
+				}
+				if id != nil {
+					recs[k].Path = t.cells[1].text(k)
+				}
+			}
+			if !yield(recs, nil) {
+				return
+			}
+		}
+	}
+}
+
+// image is row k of an image column, as a Record has it.
+func (d *Dataset) image(c column, from cells, k int) ([]byte, error) {
+	if from.isNull(k) {
+		if c.hasPath {
+			return nil, fmt.Errorf("%w: the image is not in the file (its path may be): embed it", ErrNull)
+		}
+		return nil, ErrNull
+	}
+	var b []byte
+	if c.kind == kindFloats {
+		b = make([]byte, 0, 4*len(from.floats[k]))
+		for _, v := range from.floats[k] {
+			if v-v != 0 {
+				return nil, fmt.Errorf("%w: a pixel is %v", ErrValue, v)
+			}
+			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
+		}
+	} else {
+		b = from.bytes[k]
+	}
+	want := d.raw.Len()
+	if d.raw.Float {
+		want *= 4
+	}
+	switch {
+	case len(b) == 0:
+		return nil, fmt.Errorf("%w: the image has no bytes", ErrValue)
+	case want > 0 && len(b) != want:
+		return nil, fmt.Errorf("%w: raw image of %d bytes, want %d for %d×%d×%d", ErrValue, len(b), want, d.raw.C, d.raw.H, d.raw.W)
+	}
+	return b, nil
+}
