@@ -46,9 +46,9 @@ func TestTask(t *testing.T) {
 
 func TestTaskPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		err := Background(t.Context(), func(context.Context) error { panic(fs404) }).Wait()
+		err := Background(t.Context(), func(context.Context) error { panic(errAbsent) }).Wait()
 		var p *PanicError
-		if !errors.As(err, &p) || p.In != "background task" || !errors.Is(err, fs404) || !strings.Contains(string(p.Stack), "TestTaskPanics") {
+		if !errors.As(err, &p) || p.In != "background task" || !errors.Is(err, errAbsent) || !strings.Contains(string(p.Stack), "TestTaskPanics") {
 			t.Errorf("error is %#v, want a PanicError with the stack", err)
 		}
 	})
@@ -125,8 +125,8 @@ func TestEvent(t *testing.T) {
 		waiting := Background(t.Context(), func(ctx context.Context) error { return e.Wait(ctx) })
 		cancelled := Background(t.Context(), func(context.Context) error { return e.Wait(ctx) })
 		synctest.Wait()
-		cancel(fs404)
-		if err := cancelled.Wait(); err != fs404 {
+		cancel(errAbsent)
+		if err := cancelled.Wait(); err != errAbsent {
 			t.Errorf("Wait of a cancelled context = %v, want its cause", err)
 		}
 		e.Set()

@@ -187,11 +187,11 @@ func TestBatchState(t *testing.T) {
 
 func TestErrorComesWithoutABatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		source := sourceFunc[*Batch](func(context.Context, chan<- *Batch) error { return fs404 })
+		source := sourceFunc[*Batch](func(context.Context, chan<- *Batch) error { return errAbsent })
 		n := 0
 		for b, err := range From(source).All(t.Context()) {
-			if n++; b != nil || err != fs404 {
-				t.Errorf("got %v, %v, want no batch and %v", b, err, fs404)
+			if n++; b != nil || err != errAbsent {
+				t.Errorf("got %v, %v, want no batch and %v", b, err, errAbsent)
 			}
 		}
 		if n != 1 {

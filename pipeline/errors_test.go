@@ -24,18 +24,18 @@ func TestLocationString(t *testing.T) {
 }
 
 func TestRowError(t *testing.T) {
-	var err error = &RowError{Location{"a.parquet", 1, 2, "image"}, fmt.Errorf("decode: %w", fs404)}
+	var err error = &RowError{Location{"a.parquet", 1, 2, "image"}, fmt.Errorf("decode: %w", errAbsent)}
 	if got, want := err.Error(), `a.parquet: row group 1, row 2, column "image": decode: not found here either`; got != want {
 		t.Errorf("prints %s, want %s", got, want)
 	}
 	var at *RowError
-	if err = fmt.Errorf("batch 3: %w", err); !errors.Is(err, fs404) || !errors.As(err, &at) || at.Row != 2 {
+	if err = fmt.Errorf("batch 3: %w", err); !errors.Is(err, errAbsent) || !errors.As(err, &at) || at.Row != 2 {
 		t.Errorf("the cause and the place of %v cannot be reached", err)
 	}
 }
 
 func TestPanicError(t *testing.T) {
-	if err := (&PanicError{In: "map", Value: fs404}); err.Error() != "map panicked: not found here either" || !errors.Is(err, fs404) {
+	if err := (&PanicError{In: "map", Value: errAbsent}); err.Error() != "map panicked: not found here either" || !errors.Is(err, errAbsent) {
 		t.Errorf("prints %v", err)
 	}
 	if err := (&PanicError{In: "map", Value: 5}); errors.Unwrap(err) != nil {

@@ -359,12 +359,12 @@ func TestForEachPanicsExitsAndCancels(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		err := ForEach(t.Context(), 3, 10, func(_ context.Context, i int) error {
 			if i == 4 {
-				panic(fs404)
+				panic(errAbsent)
 			}
 			return nil
 		})
 		var p *PanicError
-		if !errors.As(err, &p) || !errors.Is(err, fs404) || !strings.Contains(string(p.Stack), "TestForEachPanics") {
+		if !errors.As(err, &p) || !errors.Is(err, errAbsent) || !strings.Contains(string(p.Stack), "TestForEachPanics") {
 			t.Errorf("panic: error is %#v, want a PanicError with the stack", err)
 		}
 
@@ -382,17 +382,17 @@ func TestForEachPanicsExitsAndCancels(t *testing.T) {
 		var calls atomic.Int32
 		err = ForEach(ctx, 2, 1000, func(context.Context, int) error {
 			if calls.Add(1) == 10 {
-				cancel(fs404)
+				cancel(errAbsent)
 			}
 			return nil
 		})
-		if err != fs404 || calls.Load() > 11 {
+		if err != errAbsent || calls.Load() > 11 {
 			t.Errorf("cancelled in call 10: error %v after %d calls", err, calls.Load())
 		}
 	})
 }
 
-var fs404 = errors.New("not found here either")
+var errAbsent = errors.New("not found here either")
 
 func TestWorkers(t *testing.T) {
 	for n, want := range map[int]int{-1: runtime.GOMAXPROCS(0), 0: runtime.GOMAXPROCS(0), 1: 1, 99: 99} {
@@ -444,8 +444,9 @@ func BenchmarkForEach(b *testing.B) {
 	for _, workers := range []int{1, 2} {
 		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
 			const n = 1000
+			did := make([]int, n)
 			for b.Loop() {
-				if err := ForEach(b.Context(), workers, n, func(_ context.Context, i int) error { spin(i); return nil }); err != nil {
+				if err := ForEach(b.Context(), workers, n, func(_ context.Context, i int) error { did[i] = spin(i); return nil }); err != nil {
 					b.Fatal(err)
 				}
 			}
