@@ -35,8 +35,8 @@ func collect(t *testing.T, s *TripletSource) []*pipeline.Batch {
 	return all
 }
 
-// expand are the triplets of batches by sample id, without batch and rank.
-func expand(batches []*pipeline.Batch) []string {
+// spelled are the triplets of batches by sample id, without batch and rank.
+func spelled(batches []*pipeline.Batch) []string {
 	var all []string
 	for _, b := range batches {
 		for _, m := range b.Triplets {
@@ -79,7 +79,7 @@ func TestTripletBatches(t *testing.T) {
 	if got := len(all[15].Triplets); got != 1000-15*64 {
 		t.Errorf("last batch has %d triplets, want %d", got, 1000-15*64)
 	}
-	if got, want := expand(all), plain(randomTriplets(1000, ScopeDataset)); !slices.Equal(got, want) {
+	if got, want := spelled(all), plain(randomTriplets(1000, ScopeDataset)); !slices.Equal(got, want) {
 		t.Error("the batches do not hold the file's triplets in order")
 	}
 }
@@ -92,11 +92,11 @@ func TestTripletBatchesShuffle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, second := expand(collect(t, s)), expand(collect(t, s.Epoch(1)))
+	first, second := spelled(collect(t, s)), expand(collect(t, s.Epoch(1)))
 	if slices.Equal(first, second) {
 		t.Error("both epochs have the same order")
 	}
-	if again := expand(collect(t, s)); !slices.Equal(first, again) {
+	if again := spelled(collect(t, s)); !slices.Equal(first, again) {
 		t.Error("the same epoch has another order the second time")
 	}
 	cfg.Seed = 6
@@ -104,7 +104,7 @@ func TestTripletBatchesShuffle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if slices.Equal(first, expand(collect(t, other))) {
+	if slices.Equal(first, spelled(collect(t, other))) {
 		t.Error("another seed gives the same order")
 	}
 	want := plain(randomTriplets(n, ScopeDataset))
@@ -150,7 +150,7 @@ func TestTripletBatchesResume(t *testing.T) {
 		if k >= end {
 			end = len(all)
 		}
-		if len(rest) != end-k || rest[0].Number != int64(k) || !slices.Equal(expand(rest), expand(all[k:end])) {
+		if len(rest) != end-k || rest[0].Number != int64(k) || !slices.Equal(spelled(rest), expand(all[k:end])) {
 			t.Fatalf("resumed at %d: %d batches from %d, want %d, or other triplets", k, len(rest), rest[0].Number, end-k)
 		}
 	}
