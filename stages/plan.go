@@ -1,3 +1,5 @@
+// Package stages holds what happens to a batch on its way, one stage a file: it
+// is planned, embedded, mined, fetched, decoded and given its loss.
 package stages
 
 import (
