@@ -106,6 +106,10 @@ func (c *Cache) Generation(b int64) int32 {
 	return int32(max(0, b/c.every-c.lag))
 }
 
+// Fingerprint is a digest of what decides which generation a batch uses: a part
+// of [PlanConfig].Config, so that a State is refused where R or Lag differ.
+func (c *Cache) Fingerprint() string { return pipeline.Digest("cache 1", []int64{c.every, c.lag}) }
+
 // Len is N, the number of samples.
 func (c *Cache) Len() int { return c.samples }
 
