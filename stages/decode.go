@@ -20,7 +20,7 @@ type DecodeConfig struct {
 	Filter        Filter          // for images of another size; default CatmullRom
 	Mean, Std     []float32       // per channel, both or neither: pixels are (v−Mean)/Std with v in [0, 1]
 	MaxPixels     int64           // width × height an image may have; default 64e6
-	Memory        int64           // bytes all images being decoded may take together; default 1 GiB. One that needs more is an error
+	Memory        int64           // bytes that images being decoded may take together, and the pixels of one batch; default 1 GiB. More is an error
 	Workers       int             // default GOMAXPROCS
 	Meter         *pipeline.Meter // counts images under "decode"; may be nil
 }
@@ -143,6 +143,10 @@ func (d *Decode) Images(ctx context.Context, dst []float32, records []pipeline.R
 	}
 	d.settle(records[0])
 	size := d.Shape().Len() // 0 when the first record is bad: then there is no pixel to place
+	if all := 4 * int64(len(records)) * int64(size); all > d.cfg.Memory {
+		return pipeline.Shape{}, dst[:0], fmt.Errorf("%d images of %d×%d come to %d MiB of pixels, and DecodeConfig.Memory is %d MiB: give a smaller size",
+			len(records), d.Shape().H, d.Shape().W, all>>20, d.cfg.Memory>>20)
+	}
 	dst = slices.Grow(dst[:0], len(records)*size)[:len(records)*size]
 	err := pipeline.ForEach(ctx, d.cfg.Workers, len(records), func(_ context.Context, i int) error {
 		return d.record(dst[i*size:(i+1)*size:(i+1)*size], records[i])
