@@ -108,6 +108,9 @@ func (j *mineJob) run(ctx context.Context, paths []string) error {
 	if set.Len() == 0 {
 		return fmt.Errorf("%s: the data set has no rows", strings.Join(paths, " "))
 	}
+	if j.mine.Guards.SameGroup && set.Groups() == nil {
+		return usagef("--guard-same-group is set, but the data has no group column: name it with --group-column")
+	}
 	if j.listsAll() {
 		_, err := stages.NewScan(stages.ScanConfig{Mine: j.mine, Labels: set.Labels(), Groups: set.Groups()})
 		return err // how many that would be
