@@ -198,7 +198,12 @@ func rawLayout(c column, width int, asked pipeline.Shape) (pipeline.Raw, error) 
 	if s := raw.Shape; s.C < 1 || s.H < 1 || s.W < 1 || s.C > maxSide || s.H > maxSide || s.W > maxSide {
 		return raw, fmt.Errorf("%w: images of shape %d×%d×%d", ErrSchema, s.C, s.H, s.W)
 	}
-	if size := raw.Len(); width != 0 && size != width && !(raw.Float && c.kind == kindBinary) {
+	size := raw.Len()
+	if c.kind == kindBinary && width == 4*size {
+		raw.Float = true
+		return raw, nil
+	}
+	if width != 0 && size != width {
 		return raw, fmt.Errorf("%w: %d values are not %d×%d×%d (%d): set the shape", ErrSchema, width, raw.C, raw.H, raw.W, size)
 	}
 	return raw, nil

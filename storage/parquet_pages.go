@@ -267,5 +267,11 @@ func (p *pages) values(h *pageHeader, b []byte, at, full int) ([]byte, error) {
 	if err := checkValues(b[at:], full, h.encoding, t, typeLen, p.dictSize, p.mem); err != nil {
 		return nil, fmt.Errorf("values: %w", err)
 	}
+	if e := parquet.Encoding(h.encoding); (e == parquet.Encodings.RLEDict || e == parquet.Encodings.PlainDict) && full > 0 && b[at] == 0 {
+		// Indices of no bits all mean the first value. The library has no
+		// answer to them; one run of a one-bit zero says the same.
+		b = append(b[:at:at], 1)
+		b = append(binary.AppendUvarint(b, uint64(full)<<1), 0)
+	}
 	return b, nil
 }

@@ -21,9 +21,6 @@ func (d *Dataset) measure(ctx context.Context) error {
 		if d.raw, err = rawLayout(*image, width, d.cfg.Shape); err != nil {
 			return fmt.Errorf("%s: column %q: %w", d.shards[0].path(), image.name, err)
 		}
-		if image.kind == kindBinary && width == 4*d.raw.Len() {
-			d.raw.Float = true
-		}
 	}
 	if d.roles[0].embedding != nil {
 		width, err := d.width(ctx, func(r roles) column { return *r.embedding })

@@ -1,0 +1,202 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/parquet"
+	"github.com/apache/arrow/go/v17/parquet/compress"
+	"github.com/tercet-ml/tercet/pipeline"
+)
+
+// everything opens a file and reads every column of every row group that can be
+// read, through the shard and not only the columns of a data set.
+func everything(path string) (rows int64, err error) {
+	s, err := openShard(context.Background(), path, Config{})
+	if err != nil {
+		return 0, err
+	}
+	defer s.close()
+	for _, c := range s.columns() {
+		if c.kind == kindOther || c.kind == kindFloat {
+			continue
+		}
+		for g := range s.groups() {
+			for t, err := range s.read(context.Background(), g, []column{c}, nil) {
+				if err != nil {
+					return rows, err
+				}
+				rows += int64(len(t.rows))
+			}
+		}
+	}
+	return rows, nil
+}
+
+// bounded runs f and fails when it takes long or much memory.
+func bounded(tb testing.TB, name string, f func()) {
+	tb.Helper()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	start := time.Now()
+	f()
+	took := time.Since(start)
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.Sys) - int64(before.Sys); grown > 64<<20 {
+		tb.Errorf("%s: took %d MiB from the system", name, grown>>20)
+	}
+	if took > time.Second {
+		tb.Errorf("%s: took %v", name, took)
+	}
+}
+
+func TestMalformedCorpus(t *testing.T) {
+	files, _ := filepath.Glob("../../shared/data/malformed/*.parquet")
+	if len(files) == 0 {
+		t.Skip("../../shared/data/malformed is not here")
+	}
+	for _, path := range files {
+		bounded(t, path, func() {
+			rows, err := everything(path)
+			t.Logf("%s: %d rows, %v", filepath.Base(path), rows, err)
+			if err != nil && !strings.Contains(err.Error(), filepath.Base(path)) {
+				t.Errorf("error %q does not name %s", err, path)
+			}
+			d, err := Open(t.Context(), Config{Paths: []string{path}})
+			if err == nil {
+				t.Errorf("%s opened as a data set", path)
+				d.Close()
+			}
+		})
+	}
+}
+
+// smallFiles are well-formed files of every layout and codec, as bytes.
+func smallFiles(tb testing.TB) map[string][]byte {
+	dir := tb.TempDir()
+	files := make(map[string][]byte)
+	schema := arrow.NewSchema([]arrow.Field{hfImage, nullable("label", arrow.PrimitiveTypes.Int64),
+		nullable("pixels", arrow.FixedSizeListOf(4, arrow.PrimitiveTypes.Uint8)),
+		nullable("embedding", arrow.FixedSizeListOf(3, arrow.PrimitiveTypes.Float32)),
+		nullable("class", arrow.BinaryTypes.String)}, nil)
+	var rows []string
+	for i := range 12 {
+		rows = append(rows, fmt.Sprintf(`{"image":{"bytes":"aW1hZ2Ug%02d==","path":"%02d.png"},"label":%d,"pixels":[1,2,3,%d],"embedding":[0.5,1,%d],"class":"c%d"}`, i+10, i, i%3, i, i, i%2))
+	}
+	json := "[" + strings.Join(rows, ",") + "]"
+	for _, f := range []struct {
+		name string
+		opts []parquet.WriterProperty
+	}{
+		{"plain", []parquet.WriterProperty{parquet.WithDictionaryDefault(false)}},
+		{"dictionary-snappy", []parquet.WriterProperty{parquet.WithCompression(compress.Codecs.Snappy)}},
+		{"zstd-v2", []parquet.WriterProperty{parquet.WithCompression(compress.Codecs.Zstd), parquet.WithDataPageVersion(parquet.DataPageV2)}},
+		{"delta-gzip", []parquet.WriterProperty{parquet.WithCompression(compress.Codecs.Gzip), parquet.WithDictionaryDefault(false),
+			parquet.WithEncodingFor("label", parquet.Encodings.DeltaBinaryPacked), parquet.WithEncodingFor("class", parquet.Encodings.DeltaByteArray),
+			parquet.WithEncodingFor("image.bytes", parquet.Encodings.DeltaLengthByteArray)}},
+	} {
+		path := writeParquet(tb, filepath.Join(dir, f.name+".parquet"), schema, json, 5, append(f.opts, parquet.WithStats(false))...)
+		b, err := os.ReadFile(path)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		files[f.name] = b
+	}
+	return files
+}
+
+func TestEveryPrefixIsAnError(t *testing.T) {
+	for name, b := range smallFiles(t) {
+		path := filepath.Join(t.TempDir(), "cut.parquet")
+		for n := 0; n < len(b); n += 7 {
+			if err := os.WriteFile(path, b[:n], 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := everything(path); err == nil {
+				t.Fatalf("%s: the first %d of %d bytes are no error", name, n, len(b))
+			} else if !strings.Contains(err.Error(), "cut.parquet") {
+				t.Fatalf("error %q does not name the file", err)
+			}
+		}
+	}
+}
+
+// A flipped bit gives an error or some rows, in bounded time and memory. Without
+// checksums in the file it cannot always be an error.
+func TestFlippedBits(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for name, b := range smallFiles(t) {
+		path := filepath.Join(t.TempDir(), "flipped.parquet")
+		for range 300 {
+			bit := rng.IntN(8 * len(b))
+			c := bytes.Clone(b)
+			c[bit/8] ^= 1 << (bit % 8)
+			if err := os.WriteFile(path, c, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			before := time.Now()
+			_, err := everything(path)
+			if took := time.Since(before); took > time.Second {
+				t.Errorf("%s: bit %d: took %v", name, bit, took)
+			}
+			var panicked *pipeline.PanicError
+			if errors.As(err, &panicked) {
+				t.Fatalf("%s: bit %d: %v", name, bit, err)
+			}
+			if err != nil && !strings.Contains(err.Error(), "flipped.parquet") {
+				t.Fatalf("error %q does not name the file", err)
+			}
+		}
+	}
+}
+
+func FuzzOpenParquet(f *testing.F) {
+	for _, b := range smallFiles(f) {
+		f.Add(b)
+	}
+	corpus, _ := filepath.Glob("../../shared/data/malformed/*.parquet")
+	for _, path := range corpus {
+		if b, err := os.ReadFile(path); err == nil && len(b) < 1<<16 {
+			f.Add(b)
+		}
+	}
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, b []byte) {
+		path := filepath.Join(dir, fmt.Sprintf("fuzz-%d.parquet", os.Getpid()))
+		if err := os.WriteFile(path, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		bounded(t, "file", func() {
+			if _, err := everything(path); err != nil && !strings.Contains(err.Error(), path) {
+				t.Errorf("error %q does not name the file", err)
+			}
+			d, err := Open(t.Context(), Config{Paths: []string{path}})
+			if err != nil {
+				return
+			}
+			defer d.Close()
+			out := make([]pipeline.Record, min(d.Len(), 10))
+			ids := make([]int64, len(out))
+			for i := range ids {
+				ids[i] = int64(i)
+			}
+			if err := d.Read(t.Context(), ids, out); err == nil {
+				for i, r := range out {
+					if r.ID != int64(i) || len(r.Image) == 0 {
+						t.Errorf("record %d is %+v", i, r)
+					}
+				}
+			}
+		})
+	})
+}

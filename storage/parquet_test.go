@@ -1,0 +1,268 @@
+package storage
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/memory"
+	"github.com/apache/arrow/go/v17/parquet"
+	"github.com/apache/arrow/go/v17/parquet/compress"
+	"github.com/pierrec/lz4/v4"
+	"github.com/tercet-ml/tercet/pipeline"
+)
+
+// lz4Raw lets the library of this version write LZ4_RAW, for tests.
+type lz4Raw struct{ compress.Codec }
+
+func (lz4Raw) Encode(_, src []byte) []byte {
+	dst := make([]byte, lz4.CompressBlockBound(len(src)))
+	n, err := new(lz4.Compressor).CompressBlock(src, dst)
+	if err != nil || n == 0 {
+		panic(fmt.Sprintf("lz4: %d bytes, %v", n, err))
+	}
+	return dst[:n]
+}
+func (c lz4Raw) EncodeLevel(dst, src []byte, _ int) []byte { return c.Encode(dst, src) }
+func (lz4Raw) CompressBound(n int64) int64                 { return int64(lz4.CompressBlockBound(int(n))) }
+
+func init() { compress.RegisterCodec(codecLZ4Raw, lz4Raw{}) }
+
+// testRows is n rows in records of at most 300, with nulls among the labels and
+// paths.
+func testRows(n int) (recs []arrow.Record, want []pipeline.Record, vectors [][]float32) {
+	schema := arrow.NewSchema([]arrow.Field{hfImage, nullable("label", arrow.PrimitiveTypes.Int32),
+		nullable("embedding", arrow.FixedSizeListOf(3, arrow.PrimitiveTypes.Float32))}, nil)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+	defer b.Release()
+	image := b.Field(0).(*array.StructBuilder)
+	label := b.Field(1).(*array.Int32Builder)
+	vector := b.Field(2).(*array.FixedSizeListBuilder)
+	want = make([]pipeline.Record, n)
+	vectors = make([][]float32, n)
+	for i := range n {
+		data := bytes.Repeat([]byte(fmt.Sprintf("image %d ", i%40)), 1+i%17)
+		path := fmt.Sprintf("folder/%04d.png", i)
+		image.Append(true)
+		image.FieldBuilder(0).(*array.BinaryBuilder).Append(data)
+		want[i] = pipeline.Record{ID: int64(i), Label: int32(i % 7), Image: data}
+		if i%5 == 0 {
+			image.FieldBuilder(1).AppendNull()
+		} else {
+			image.FieldBuilder(1).(*array.StringBuilder).Append(path)
+			want[i].Path = path
+		}
+		if i%11 == 0 {
+			label.AppendNull()
+			want[i].Label = pipeline.Unknown
+		} else {
+			label.Append(int32(i % 7))
+		}
+		vectors[i] = []float32{float32(i), 0.5, -float32(i % 3)}
+		vector.Append(true)
+		vector.ValueBuilder().(*array.Float32Builder).AppendValues(vectors[i], nil)
+		if i%300 == 299 || i == n-1 {
+			recs = append(recs, b.NewRecord())
+		}
+	}
+	return recs, want, vectors
+}
+
+func TestCodecsEncodingsAndPages(t *testing.T) {
+	recs, want, vectors := testRows(700)
+	codecs := map[string]compress.Compression{"none": codecNone, "snappy": codecSnappy, "gzip": codecGzip,
+		"brotli": codecBrotli, "zstd": codecZstd, "lz4_raw": codecLZ4Raw}
+	encodings := map[string][]parquet.WriterProperty{
+		"plain":      {parquet.WithDictionaryDefault(false)},
+		"dictionary": {parquet.WithDictionaryDefault(true)},
+		"delta": {parquet.WithDictionaryDefault(false), parquet.WithEncodingFor("label", parquet.Encodings.DeltaBinaryPacked),
+			parquet.WithEncodingFor("image.bytes", parquet.Encodings.DeltaLengthByteArray), parquet.WithEncodingFor("image.path", parquet.Encodings.DeltaByteArray)},
+	}
+	versions := map[string]parquet.DataPageVersion{"v1": parquet.DataPageV1, "v2": parquet.DataPageV2}
+	for codec, c := range codecs {
+		for encoding, e := range encodings {
+			for version, v := range versions {
+				t.Run(codec+"/"+encoding+"/"+version, func(t *testing.T) {
+					opts := append([]parquet.WriterProperty{parquet.WithCompression(c), parquet.WithDataPageVersion(v),
+						parquet.WithDataPageSize(1 << 10), parquet.WithBatchSize(16)}, e...)
+					path := writeRecords(t, filepath.Join(t.TempDir(), "a.parquet"), recs, 300, opts...)
+					d := open(t, Config{Paths: []string{path}})
+					if got := d.Info().Columns[0].Codec; got != codec {
+						t.Errorf("codec is %q, want %q", got, codec)
+					}
+					sameRecords(t, all(t, d), want)
+					checkRandomRead(t, d, want)
+					// A cache that no row group fits into: rows by skipping.
+					checkRandomRead(t, open(t, Config{Paths: []string{path}, Memory: 1}), want)
+					emb := pipeline.MakeEmbeddings(d.Len(), d.EmbeddingDim())
+					if err := d.ReadEmbeddings(t.Context(), emb); err != nil {
+						t.Fatal(err)
+					}
+					for i, v := range vectors {
+						if !slices.Equal(emb.Row(i), v) {
+							t.Fatalf("embedding %d is %v, want %v", i, emb.Row(i), v)
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// checkRandomRead reads rows out of order and twice.
+func checkRandomRead(t *testing.T, d *Dataset, want []pipeline.Record) {
+	t.Helper()
+	ids := []int64{int64(len(want)) - 1, 0, 299, 300, 301, 0, 17, 650, 651, 400, 18, 18}
+	got := make([]pipeline.Record, len(ids))
+	if err := d.Read(t.Context(), ids, got); err != nil {
+		t.Fatal(err)
+	}
+	for i, id := range ids {
+		sameRecords(t, got[i:i+1], want[id:id+1])
+		clear(got[i].Image) // it is ours: no other record changes
+	}
+	if err := d.Read(t.Context(), ids, got); err != nil {
+		t.Fatal(err)
+	}
+	for i, id := range ids {
+		sameRecords(t, got[i:i+1], want[id:id+1])
+		if l := d.Locate(id); l != (pipeline.Location{File: l.File, RowGroup: int(id / 300), Row: id % 300}) {
+			t.Errorf("Locate(%d) = %v", id, l)
+		}
+	}
+}
+
+func TestLegacyLZ4IsNamed(t *testing.T) {
+	recs, _, _ := testRows(10)
+	path := writeRecords(t, filepath.Join(t.TempDir(), "a.parquet"), recs, 10, parquet.WithCompression(codecLZ4Raw), parquet.WithStats(false))
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// In each ColumnMetaData of the footer, field 4 (codec) follows field 3, the path.
+	changed := 0
+	for _, name := range []string{"bytes", "path", "label", "element"} {
+		from := append([]byte(name), 0x15, codecLZ4Raw<<1)
+		to := append([]byte(name), 0x15, codecLZ4<<1)
+		changed += bytes.Count(b, from)
+		b = bytes.ReplaceAll(b, from, to)
+	}
+	if changed == 0 {
+		t.Fatal("found no codec to change")
+	}
+	if err := os.WriteFile(path, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(t.Context(), Config{Paths: []string{path}})
+	checkError(t, err, ErrUnsupported, "a.parquet", "row group 0", `column "label"`, "lz4 (hadoop)", "zstd")
+}
+
+// The library does not write BYTE_STREAM_SPLIT: a PLAIN page is shuffled.
+func TestByteStreamSplit(t *testing.T) {
+	recs, _, vectors := testRows(50)
+	path := writeRecords(t, filepath.Join(t.TempDir(), "a.parquet"), recs, 50, parquet.WithDictionaryDefault(false), parquet.WithStats(false))
+	s, err := openShard(t.Context(), path, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := s.(*parquetFile)
+	from := p.chunks[0][p.leaves[2].value].from
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, n, err := readPageHeader(b[from:])
+	if err != nil || h.typ != pageData || h.encoding != 0 {
+		t.Fatalf("page header is %+v, %v", h, err)
+	}
+	// The sub-header begins with its number of values, then its encoding: 15 00.
+	values := binary.AppendUvarint([]byte{0x15}, uint64(h.values)<<1)
+	at := bytes.Index(b[from:from+int64(n)], append(values, 0x15, 0x00))
+	if at < 0 {
+		t.Fatal("no encoding in the page header")
+	}
+	b[int(from)+at+len(values)+1] = byteStreamSplit << 1
+	body := b[int(from)+n : int(from)+n+int(h.compressed)]
+	data := body[len(body)-int(h.values)*4:]
+	plain := bytes.Clone(data)
+	for i := range int(h.values) {
+		for k := range 4 {
+			data[k*int(h.values)+i] = plain[4*i+k]
+		}
+	}
+	if err := os.WriteFile(path, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d := open(t, Config{Paths: []string{path}})
+	emb := pipeline.MakeEmbeddings(50, 3)
+	if err := d.ReadEmbeddings(t.Context(), emb); err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range vectors {
+		if !slices.Equal(emb.Row(i), v) {
+			t.Fatalf("embedding %d is %v, want %v", i, emb.Row(i), v)
+		}
+	}
+}
+
+func TestPageChecksum(t *testing.T) {
+	h, _, err := readPageHeader([]byte{0x15, 0x00, 0x15, 0x06, 0x15, 0x06, 0x15, 0x02, 0x1c, 0x15, 0x02, 0x15, 0x00, 0x00, 0x00})
+	if err != nil || !h.hasCRC || h.crc != 1 || h.compressed != 3 || h.values != 1 {
+		t.Fatalf("header is %+v, %v", h, err)
+	}
+	p := &pages{src: strings.NewReader("abc"), mem: &budget{limit: 1 << 20}}
+	_, err = p.body(0, h)
+	checkError(t, err, ErrCorrupt, "checksum", "352441c2")
+}
+
+func TestRawPixels(t *testing.T) {
+	dir := t.TempDir()
+	label := nullable("label", arrow.PrimitiveTypes.Uint8)
+	pixels := func(typ arrow.DataType) *arrow.Schema {
+		return arrow.NewSchema([]arrow.Field{nullable("pixels", typ), label}, nil)
+	}
+	grey := pipeline.Raw{Shape: pipeline.Shape{C: 1, H: 2, W: 2}}
+	for _, tt := range []struct {
+		name  string
+		typ   arrow.DataType
+		rows  string
+		shape pipeline.Shape
+		raw   pipeline.Raw
+		image []byte
+	}{
+		{"list of uint8", arrow.FixedSizeListOf(4, arrow.PrimitiveTypes.Uint8), `[1,2,3,255]`, pipeline.Shape{}, grey, []byte{1, 2, 3, 255}},
+		{"variable list", arrow.ListOf(arrow.PrimitiveTypes.Uint8), `[1,2,3,255]`, pipeline.Shape{}, grey, []byte{1, 2, 3, 255}},
+		{"fixed binary", &arrow.FixedSizeBinaryType{ByteWidth: 4}, `"AQID/w=="`, pipeline.Shape{}, grey, []byte{1, 2, 3, 255}},
+		{"binary with a shape", arrow.BinaryTypes.Binary, `"AQID/w=="`, pipeline.Shape{C: 1, H: 1, W: 4}, pipeline.Raw{Shape: pipeline.Shape{C: 1, H: 1, W: 4}}, []byte{1, 2, 3, 255}},
+		{"list of floats", arrow.FixedSizeListOf(1, arrow.PrimitiveTypes.Float32), `[0.5]`, pipeline.Shape{}, pipeline.Raw{Shape: pipeline.Shape{C: 1, H: 1, W: 1}, Float: true},
+			binary.LittleEndian.AppendUint32(nil, math.Float32bits(0.5))},
+		{"binary of floats", &arrow.FixedSizeBinaryType{ByteWidth: 4}, `"AAAAPw=="`, pipeline.Shape{C: 1, H: 1, W: 1}, pipeline.Raw{Shape: pipeline.Shape{C: 1, H: 1, W: 1}, Float: true},
+			binary.LittleEndian.AppendUint32(nil, math.Float32bits(0.5))},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			json := fmt.Sprintf(`[{"pixels":%s,"label":3},{"pixels":%s,"label":4}]`, tt.rows, tt.rows)
+			path := writeParquet(t, filepath.Join(dir, strings.ReplaceAll(tt.name, " ", "-"), "a.parquet"), pixels(tt.typ), json, 1)
+			d := open(t, Config{Paths: []string{path}, Shape: tt.shape})
+			for i, r := range all(t, d) {
+				if r.Raw != tt.raw || !bytes.Equal(r.Image, tt.image) || r.Label != int32(3+i) {
+					t.Errorf("record is %+v", r)
+				}
+			}
+		})
+	}
+	path := writeParquet(t, filepath.Join(dir, "a.parquet"), pixels(arrow.ListOf(arrow.PrimitiveTypes.Uint8)),
+		`[{"pixels":[1,2,3,4],"label":0},{"pixels":[1,2,3],"label":0}]`, 10)
+	d := open(t, Config{Paths: []string{path}})
+	err := d.Read(t.Context(), []int64{0, 1}, make([]pipeline.Record, 2))
+	checkError(t, err, ErrValue, "row group 0, row 1", `column "pixels"`, "3 bytes, want 4")
+	_, err = Open(t.Context(), Config{Paths: []string{path}, Shape: pipeline.Shape{C: 1, H: 3, W: 3}})
+	checkError(t, err, ErrSchema, "a.parquet", "set the shape")
+}
