@@ -3,6 +3,7 @@ package storage
 import (
 	"container/list"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -12,9 +13,10 @@ import (
 
 // Read fills dst[i] with the record of sample ids[i], in any order, repeats
 // allowed. Each Image is dst's own. A row group is read once, as a whole, as
-// long as it stays in the cache of Config.Memory bytes; of one that is larger
-// than the cache, only the rows asked for are kept. Row groups are read by
-// Config.Workers at a time. After an error dst is unspecified.
+// long as it stays in the cache of Config.Memory bytes. Of one that is larger
+// than the cache, or that has a fault in it, only the rows asked for are read
+// and nothing is kept: a bad row is an error for those who ask for it. Row
+// groups are read by Config.Workers at a time. After an error dst is unspecified.
 func (d *Dataset) Read(ctx context.Context, ids []int64, dst []pipeline.Record) error {
 	if err := d.usable(); err != nil {
 		return err
@@ -57,6 +59,9 @@ func (d *Dataset) readPart(ctx context.Context, part int, positions []int, ids [
 		var all []pipeline.Record
 		var size int64
 		for recs, err := range d.records(ctx, part, nil) {
+			if _, bad := errors.AsType[*RowError](err); bad {
+				return nil, 0, nil
+			}
 			if err != nil {
 				return nil, 0, err
 			}
@@ -129,7 +134,7 @@ type cachedGroup struct {
 	part    int
 	loading sync.Mutex
 	recs    []pipeline.Record
-	large   bool // recs do not fit and stay nil
+	apart   bool // recs stay nil: they do not fit, or not all can be read
 
 	size int64         // of recs
 	elem *list.Element // in recent; both under groupCache.mu
@@ -140,13 +145,13 @@ func newGroupCache(limit int64) *groupCache {
 }
 
 // get returns the records of a part, in row order and not to be changed; nil
-// where they do not fit into the cache, which is found out once. load gets the
-// number of bytes that fit and returns nil records where there are more.
+// where they cannot be kept, which is found out once. load gets the number of
+// bytes that fit and returns nil records where there are more.
 func (c *groupCache) get(part int, load func(limit int64) ([]pipeline.Record, int64, error)) ([]pipeline.Record, error) {
 	g := c.touch(part)
 	g.loading.Lock()
 	defer g.loading.Unlock()
-	if g.recs != nil || g.large {
+	if g.recs != nil || g.apart {
 		return g.recs, nil
 	}
 	recs, size, err := load(c.limit)
@@ -154,7 +159,7 @@ func (c *groupCache) get(part int, load func(limit int64) ([]pipeline.Record, in
 		return nil, err
 	}
 	if recs == nil {
-		g.large = true
+		g.apart = true
 		return nil, nil
 	}
 	g.recs = recs

@@ -296,12 +296,14 @@ func flatReader[T any](chunk batchReader[T], p *pages, col *schema.Column, add f
 		read: func(n int, dst *cells) error {
 			var failed error
 			err := l.flat(n, func(v T, null bool) {
-				if err := add(dst, v); err != nil && failed == nil {
-					failed = err
+				if failed != nil {
+					return
 				}
-				dst.null = append(dst.null, null)
+				if failed = add(dst, v); failed == nil {
+					dst.null = append(dst.null, null) // as many as there are good rows
+				}
 			})
-			return cmpErr(err, failed)
+			return cmpErr(failed, err)
 		},
 	}
 }
