@@ -10,9 +10,6 @@ import (
 	"github.com/tercet-ml/tercet/pipeline"
 )
 
-// defaultMemory is what [Config.Memory] is by default.
-const defaultMemory = 256 << 20
-
 // An arrowShard is an Arrow IPC file or stream: its bytes, mapped into memory,
 // and where in them the record batches are. Values are copied out of the
 // mapping one by one, so reading a row of a file that is not compressed costs
@@ -35,7 +32,7 @@ type arrowShard struct {
 func openArrow(ctx context.Context, path string, cfg Config) (shard, error) {
 	limit := cfg.Memory
 	if limit <= 0 {
-		limit = defaultMemory
+		limit = DefaultMemory
 	}
 	src, err := openSource(ctx, path, limit)
 	if err != nil {
@@ -43,9 +40,8 @@ func openArrow(ctx context.Context, path string, cfg Config) (shard, error) {
 	}
 	s := &arrowShard{src: src, limit: limit}
 	if err := guarded(s.open); err != nil {
-		var at *RowError
-		if !errors.As(err, &at) {
-			err = fmt.Errorf("open %s: %w", path, err)
+		if _, named := errors.AsType[*RowError](err); !named {
+			err = fmt.Errorf("%s: %w", path, err)
 		}
 		return nil, errors.Join(err, src.close())
 	}
@@ -83,9 +79,9 @@ func (s *arrowShard) open() error {
 		}
 		s.rows = append(s.rows, b.rows)
 	}
-	if len(x.batches) > 0 && x.batches[0].codec >= 0 {
+	if len(x.batches) > 0 {
 		for i := range s.cols {
-			s.cols[i].codec = [...]string{"lz4", "zstd"}[x.batches[0].codec]
+			s.cols[i].codec = [...]string{"none", "lz4", "zstd"}[x.batches[0].codec+1]
 		}
 	}
 	return nil

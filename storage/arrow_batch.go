@@ -178,8 +178,9 @@ type vector struct {
 	children []*vector
 }
 
-// vector is the field at the cursor, at least rows values long, which moves past it.
-func (b *arrowBatch) vector(c *arrowCursor, f *arrowField, rows int64, mem *budget) (*vector, error) {
+// vector is the field at the cursor, at least rows values long; the cursor moves
+// past it. Of a struct it has one child, part.
+func (b *arrowBatch) vector(c *arrowCursor, f, part *arrowField, rows int64, mem *budget) (*vector, error) {
 	node := span(b.nodes, 16*c.node, 16)
 	v := &vector{field: f, n: int64(binary.LittleEndian.Uint64(node))}
 	nulls := int64(binary.LittleEndian.Uint64(node[8:]))
@@ -254,9 +255,8 @@ func (b *arrowBatch) vector(c *arrowCursor, f *arrowField, rows int64, mem *budg
 		switch typ.typ {
 		case arrowStruct:
 			least = v.n
-			if child != f.bytes() && child != f.path() {
+			if child != part {
 				b.skip(c, child)
-				v.children = append(v.children, nil)
 				continue
 			}
 		case arrowFixedList:
@@ -265,7 +265,7 @@ func (b *arrowBatch) vector(c *arrowCursor, f *arrowField, rows int64, mem *budg
 			}
 			least = v.n * int64(typ.size)
 		}
-		sub, err := b.vector(c, child, least, mem)
+		sub, err := b.vector(c, child, nil, least, mem)
 		if err != nil {
 			return nil, err
 		}

@@ -70,7 +70,7 @@ func (d *arrowDict) load(limit int64) error {
 
 // append adds the values of one dictionary batch to d.
 func (d *arrowDict) append(b *arrowDict, mem *budget) error {
-	v, err := b.batch.vector(new(arrowCursor), b.field, b.batch.rows, mem)
+	v, err := b.batch.vector(new(arrowCursor), b.field, nil, b.batch.rows, mem)
 	if err != nil {
 		return err
 	}

@@ -15,10 +15,9 @@ type arrowReader struct {
 // An arrowColumn is a wanted column of the batch.
 type arrowColumn struct {
 	column
-	*vector
-	image *vector    // bytes of an image struct
-	path  *vector    // its path; nil when absent
-	dict  *arrowDict // nil when values are stored as they are
+	*vector            // of a struct: its bytes or its path, whichever is wanted
+	around  *vector    // the struct; nil for other types
+	dict    *arrowDict // nil when values are stored as they are
 }
 
 // open finds the buffers of the wanted columns, and decompresses them where
@@ -33,19 +32,17 @@ func (r *arrowReader) open(want []column) error {
 				b.skip(&cur, f)
 			}
 			f := fields[c.index]
-			v, err := b.vector(&cur, f, b.rows, &budget{limit: r.shard.limit})
+			part := f.bytes()
+			if c.kind == kindPath {
+				part = f.path()
+			}
+			v, err := b.vector(&cur, f, part, b.rows, &budget{limit: r.shard.limit})
 			if err != nil {
 				return err
 			}
 			col := arrowColumn{column: c, vector: v}
-			for i, child := range f.children {
-				switch {
-				case c.kind != kindImage:
-				case child == f.bytes():
-					col.image = v.children[i]
-				case child == f.path():
-					col.path = v.children[i]
-				}
+			if f.typ == arrowStruct {
+				col.around, col.vector = v, v.children[0]
 			}
 			if f.dict != nil {
 				if col.dict = b.dicts[f.dict.id]; col.dict == nil {
@@ -97,25 +94,9 @@ func (r *arrowReader) next() (*table, error) {
 
 // cell appends a column's value in a row of the batch to dst, as value n.
 func (r *arrowReader) cell(c *arrowColumn, dst *cells, n int, row int64) (err error) {
-	null := c.null(row)
+	null := c.null(row) || c.around != nil && c.around.null(row)
 	switch c.kind {
-	case kindImage:
-		var b []byte
-		if null = null || c.image.null(row); !null {
-			if b, err = c.image.bytes(row); err != nil {
-				return err
-			}
-		}
-		dst.bytes = append(dst.bytes, r.copied(b, null))
-		var path []byte
-		if c.path != nil && !c.null(row) && !c.path.null(row) {
-			if path, err = c.path.bytes(row); err != nil {
-				return err
-			}
-		}
-		dst.strs = append(dst.strs, string(path))
-		r.bytes += int64(len(path))
-	case kindBinary:
+	case kindImage, kindBinary:
 		var b []byte
 		if !null {
 			if b, err = c.bytes(row); err != nil {
@@ -157,7 +138,7 @@ func (r *arrowReader) cell(c *arrowColumn, dst *cells, n int, row int64) (err er
 			}
 		}
 		dst.ints = append(dst.ints, x)
-	case kindString:
+	case kindString, kindPath:
 		var s string
 		if !null {
 			if s, null, err = c.str(row); err != nil {

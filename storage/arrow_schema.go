@@ -235,7 +235,7 @@ func (f *arrowField) column(index int) column {
 	case arrowStruct:
 		switch {
 		case f.bytes() != nil:
-			c.kind = kindImage
+			c.kind, c.hasPath = kindImage, f.path() != nil
 		case f.path() != nil:
 			c.kind = kindPath
 		}

@@ -75,11 +75,19 @@ func cellText(c cells, i int) string {
 	return strings.Join(parts, "/")
 }
 
-// readable are the columns of s that can be wanted.
-func readable(s shard) []column {
-	return slices.DeleteFunc(slices.Clone(s.columns()), func(c column) bool {
-		return c.kind == kindOther || c.kind == kindPath || c.kind == kindFloat
-	})
+// readable are the columns of s that can be wanted, and after an image column
+// with paths, those.
+func readable(s shard) (all []column) {
+	for _, c := range s.columns() {
+		if c.kind != kindOther && c.kind != kindFloat {
+			all = append(all, c)
+		}
+		if c.hasPath {
+			c.kind = kindPath
+			all = append(all, c)
+		}
+	}
+	return all
 }
 
 // arrowBytes is a file or stream of the records.
@@ -143,9 +151,9 @@ func TestArrowTypes(t *testing.T) {
 		field("f", arrow.PrimitiveTypes.Float64), field("bool", arrow.FixedWidthTypes.Boolean), field("nul", arrow.Null),
 	)
 	want := []string{
-		`0 0 bin=0102 lbin=0304 fix=0506 s="é" ls="x" i8=-8 u8=200 i16=-300 u32=4000000000 u64=9000000000000000000 px=010203 lpx=09 f32=[0.5 1.5] f64=[0.25] d="one" img=0708/"p.png"`,
-		`0 1 bin=null/ lbin=null/ fix=null/ s=null/"" ls=null/"" i8=null/0 u8=null/0 i16=null/0 u32=null/0 u64=null/0 px=null/ lpx=null/ f32=null/[] f64=null/[] d=null/"" img=null//""`,
-		`0 2 bin= lbin= fix=0001 s="" ls="" i8=1 u8=2 i16=3 u32=4 u64=5 px=040506 lpx= f32=[2 NaN] f64=[3 4 5] d="two" img=null//"q.png"`,
+		`0 0 bin=0102 lbin=0304 fix=0506 s="é" ls="x" i8=-8 u8=200 i16=-300 u32=4000000000 u64=9000000000000000000 px=010203 lpx=09 f32=[0.5 1.5] f64=[0.25] d="one" img=0708 img="p.png"`,
+		`0 1 bin=null/ lbin=null/ fix=null/ s=null/"" ls=null/"" i8=null/0 u8=null/0 i16=null/0 u32=null/0 u64=null/0 px=null/ lpx=null/ f32=null/[] f64=null/[] d=null/"" img=null/ img=null/""`,
+		`0 2 bin= lbin= fix=0001 s="" ls="" i8=1 u8=2 i16=3 u32=4 u64=5 px=040506 lpx= f32=[2 NaN] f64=[3 4 5] d="two" img=null/ img="q.png"`,
 	}
 	for name, data := range map[string][]byte{
 		"file":        arrowBytes(t, FormatArrow, []arrow.Record{rec}),
@@ -227,7 +235,7 @@ func TestArrowStreamDictionaries(t *testing.T) {
 				want = append(want, fmt.Sprintf("%d %d d=%q", g, i, d.Dictionary().(*array.String).Value(d.GetValueIndex(i))))
 			}
 		}
-		if got, err := readAll(s, s.columns()); err != nil || !slices.Equal(got, want) {
+		if got, err := readAll(s, readable(s)); err != nil || !slices.Equal(got, want) {
 			t.Errorf("%s: read %q, %v, want %q", tt.name, got, err, want)
 		}
 	}
@@ -238,11 +246,11 @@ func TestArrowColumns(t *testing.T) {
 		file string
 		want []column
 	}{
-		{"file.arrow", []column{{name: "image", kind: kindImage, typ: "struct<bytes: binary, path: string>"}, {name: "label", kind: kindInt, typ: "int64", index: 1}}},
-		{"raw.arrow", []column{{name: "image", kind: kindPixels, typ: "fixed_size_list<uint8>[1024]", width: 1024}, {name: "label", kind: kindInt, typ: "int64", index: 1}}},
+		{"file.arrow", []column{{name: "image", kind: kindImage, typ: "struct<bytes: binary, path: string>", codec: "none", hasPath: true}, {name: "label", kind: kindInt, typ: "int64", codec: "none", index: 1}}},
+		{"raw.arrow", []column{{name: "image", kind: kindPixels, typ: "fixed_size_list<uint8>[1024]", codec: "none", width: 1024}, {name: "label", kind: kindInt, typ: "int64", codec: "none", index: 1}}},
 		{"raw-float.arrow", []column{{name: "image", kind: kindFloats, typ: "fixed_size_list<float>[1024]", codec: "zstd", width: 1024}, {name: "label", kind: kindInt, typ: "int64", codec: "zstd", index: 1}}},
 		{"tensor-rgb.arrow", []column{{name: "image", kind: kindPixels, typ: "fixed_size_list<uint8>[3072]", codec: "zstd", width: 3072, tensor: `{"shape":[32,32,3],"dim_names":["H","W","C"]}`}, {name: "label", kind: kindInt, typ: "int64", codec: "zstd", index: 1}}},
-		{"dictionary.arrows", []column{{name: "image", kind: kindImage, typ: "struct<bytes: binary, path: string>", codec: "zstd"}, {name: "label", kind: kindString, typ: "dictionary<values=string, indices=int32>", codec: "zstd", index: 1}}},
+		{"dictionary.arrows", []column{{name: "image", kind: kindImage, typ: "struct<bytes: binary, path: string>", codec: "zstd", hasPath: true}, {name: "label", kind: kindString, typ: "dictionary<values=string, indices=int32>", codec: "zstd", index: 1}}},
 	} {
 		s, err := openArrow(t.Context(), "../testdata/formats/"+tt.file, Config{})
 		if err != nil {
@@ -335,7 +343,7 @@ func TestArrowStreamFromPipe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := readAll(whole, whole.columns())
+	want, err := readAll(whole, readable(whole))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -346,7 +354,7 @@ func TestArrowStreamFromPipe(t *testing.T) {
 		if spooled, _ := os.ReadDir(tmp); len(spooled) != int(min(memory, 1)) {
 			t.Errorf("with %d bytes of memory: %d temporary files", memory, len(spooled))
 		}
-		if got, err := readAll(s, s.columns()); err != nil || !slices.Equal(got, want) {
+		if got, err := readAll(s, readable(s)); err != nil || !slices.Equal(got, want) {
 			t.Errorf("with %d bytes of memory: read %d rows, %v, unlike the file's %d", memory, len(got), err, len(want))
 		}
 		if s.path() != stdin || s.size() != int64(len(data)) || s.format() != "arrow stream" {

@@ -9,11 +9,8 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// lz4Raw is LZ4_RAW in parquet.thrift: LZ4 blocks without a frame. Arrow Go v17
-// has neither a name nor a codec for it.
-const lz4Raw = compress.Compression(7)
-
-func init() { compress.RegisterCodec(lz4Raw, lz4Codec{}) }
+// Arrow Go v17 has no codec for LZ4_RAW: LZ4 blocks without a frame.
+func init() { compress.RegisterCodec(codecLZ4Raw, lz4Codec{}) }
 
 // lz4Codec compresses a page to one LZ4 block.
 type lz4Codec struct{}

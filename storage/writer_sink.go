@@ -11,15 +11,14 @@ import (
 	"github.com/apache/arrow/go/v17/parquet/pqarrow"
 )
 
-// parquetCodecs are the compressions of Parquet. LZ4_RAW has no name in Arrow
-// Go v17 and no codec: this package registers one.
+// parquetCodecs are the compressions of Parquet.
 var parquetCodecs = map[Codec]compress.Compression{
 	CodecNone:   compress.Codecs.Uncompressed,
 	CodecSnappy: compress.Codecs.Snappy,
 	CodecZstd:   compress.Codecs.Zstd,
 	CodecGzip:   compress.Codecs.Gzip,
 	CodecBrotli: compress.Codecs.Brotli,
-	CodecLZ4:    lz4Raw,
+	CodecLZ4:    codecLZ4Raw,
 }
 
 // open writes the beginning of a file of c's format to w, which has no Close
