@@ -39,7 +39,7 @@ func newParquetEncoder(w io.Writer, layout frame) *parquetEncoder {
 	props := []parquet.WriterProperty{
 		parquet.WithRootRepetition(parquet.Repetitions.Required),
 		parquet.WithCreatedBy(frameCreatedBy),
-		parquet.WithCompression(compress.Codecs.Zstd), // its frames carry a checksum
+		parquet.WithCompression(compress.Codecs.Snappy), // for zstd the library makes a new encoder, megabytes of it, for every page
 		parquet.WithDictionaryDefault(false),
 		parquet.WithVersion(parquet.V2_LATEST),
 	}
