@@ -55,7 +55,7 @@ func (e *jsonEncoder) member(c *frameColumn, r int) {
 	case frameInt32:
 		e.buf.Write(strconv.AppendInt(b, int64(c.i32[r]), 10))
 	case frameFloat32:
-		e.buf.Write(appendFloat(b, c.f32[r]))
+		e.buf.Write(appendJSONFloat(b, c.f32[r]))
 	case frameString:
 		e.quote(c.str[r])
 	case frameKind:
@@ -63,9 +63,9 @@ func (e *jsonEncoder) member(c *frameColumn, r int) {
 	}
 }
 
-// appendFloat appends the shortest decimal that reads back as v, with a point
+// appendJSONFloat appends the shortest decimal that reads back as v, with a point
 // or an exponent, so that readers that guess types see a float in the first row.
-func appendFloat(b []byte, v float32) []byte {
+func appendJSONFloat(b []byte, v float32) []byte {
 	start := len(b)
 	b = strconv.AppendFloat(b, float64(v), 'g', -1, 32)
 	if !bytes.ContainsAny(b[start:], ".e") {
