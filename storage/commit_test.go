@@ -25,7 +25,7 @@ type faultFS struct {
 	failed   string // the call that failed
 }
 
-var errShort = errors.New("short write")
+var errShortWrite = errors.New("short write")
 
 func (f *faultFS) step(call string) error {
 	f.calls++
@@ -101,7 +101,7 @@ type faultFile struct {
 func (f *faultFile) Write(p []byte) (int, error) {
 	if err := f.fs.step("write"); err != nil {
 		n, _ := f.File.Write(p[:len(p)/2])
-		if errors.Is(err, errShort) {
+		if errors.Is(err, errShortWrite) {
 			return n, nil // against the contract of io.Writer, as some file systems are
 		}
 		return n, err
@@ -179,7 +179,7 @@ func testCommitFaults(t *testing.T, ending string, overwrite bool) {
 	}
 	want := readFile(t, ref)
 	failed := map[string]bool{}
-	for _, fault := range []error{syscall.EIO, syscall.ENOSPC, errShort} {
+	for _, fault := range []error{syscall.EIO, syscall.ENOSPC, errShortWrite} {
 		for n := 0; ; n++ {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "t"+ending)
