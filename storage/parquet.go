@@ -91,9 +91,11 @@ func (p *parquetFile) open() error {
 	if err := p.checkGroups(); err != nil {
 		return err
 	}
+	tensor := tensors(p.metadata(arrowSchemaKey))
 	for i, at := range p.leaves {
 		if at.value >= 0 {
 			p.cols[i].codec = p.codecs(at.value)
+			p.cols[i].tensor = tensor[p.cols[i].name]
 		}
 	}
 	return nil
