@@ -33,7 +33,8 @@ type DecodeConfig struct {
 // Every image is shown as a viewer shows it: turned as its EXIF orientation
 // says, transparency over white. Grey is Rec. 601 luma as in
 // [image/color.Gray16Model]. The same bytes give the same bits on every machine
-// and any number of workers.
+// and any number of workers, by the same version of Go and x/image: resizing and
+// what follows it round every product, and the decoders work in integers.
 //
 // Where no size is given it is that of the first image decoded, for the life of
 // the Decode. Every failure is a [*pipeline.RowError], panics of a decoder too.
@@ -249,34 +250,4 @@ func (d *Decode) normalise(dst []float32) {
 			dst[c*plane+i] = (v - mean) / std
 		}
 	}
-}
-
-// A budget is a number of bytes that those who decode share.
-type budget struct {
-	mu   sync.Mutex
-	free *sync.Cond
-	left int64
-}
-
-func newBudget(n int64) *budget {
-	b := &budget{left: n}
-	b.free = sync.NewCond(&b.mu)
-	return b
-}
-
-// acquire waits until n bytes are left. Nobody who holds some waits for more.
-func (b *budget) acquire(n int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for b.left < n {
-		b.free.Wait()
-	}
-	b.left -= n
-}
-
-func (b *budget) release(n int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.left += n
-	b.free.Broadcast()
 }
