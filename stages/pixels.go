@@ -38,8 +38,8 @@ func rowsOf(img image.Image, channels int) rows {
 		return func(dst []float32, y int) {
 			for x := range w {
 				c := m.COffset(x, y)
-				r, g, b := color.YCbCrToRGB(m.Y[m.YOffset(x, y)], m.Cb[c], m.Cr[c])
-				put(dst, x, w, uint32(r)*0x101, uint32(g)*0x101, uint32(b)*0x101)
+				r, g, b, _ := color.YCbCr{Y: m.Y[m.YOffset(x, y)], Cb: m.Cb[c], Cr: m.Cr[c]}.RGBA()
+				put(dst, x, w, r, g, b)
 			}
 		}
 	case *image.Paletted:
