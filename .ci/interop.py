@@ -26,7 +26,6 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 
 CHUNK = 1 << 14
-PAIR_MARGIN = 1.0  # of the contrastive loss in a pairs file
 KINDS = ["hard", "semi-hard", "easy"]
 TRIPLETS = {
     "anchor": "int64", "positive": "int64", "negative": "int64",
@@ -233,11 +232,14 @@ def check_pairs(rows, meta, n, emb, labels, triplets):
     d = distances(emb, left, right, meta["distance"])
     check(f"pairs: distance is the {meta['distance']} distance", d.astype(np.float32) == rows["distance"])
     check("pairs: the metadata gives the label's convention", meta.get("pair_labels") == "0 same, 1 different")
+    check("pairs: the metadata gives the margin of the pairs", meta.get("pair_margin", 0) > 0)
 
-    # The pair's loss is Euclidean with margin 1, of the distance as it stands in the file, on unit rows.
+    if "pair_margin" not in meta:
+        return
+    # The pair's loss is Euclidean with a margin of its own, of the distance as it stands in the file, on unit rows.
     said = rows["distance"].astype(np.float64)
     euclidean = {"euclidean": said, "sqeuclidean": np.sqrt(np.maximum(said, 0)), "cosine": np.sqrt(np.maximum(2 * said, 0))}[meta["distance"]]
-    short = np.maximum(0, PAIR_MARGIN - euclidean)
+    short = np.maximum(0, meta["pair_margin"] - euclidean)
     loss = 0.5 * np.where(label == 1, short * short, euclidean * euclidean)
     check("pairs: loss is the contrastive loss of the pair", np.abs(loss - rows["loss"]) <= 2**-24 * loss + 1e-15)
     if "batch" not in rows:

@@ -37,7 +37,7 @@ count() {
 	f=$(grep -c '^--- FAIL' "$1" || true)
 	s=$(grep -c '^--- SKIP' "$1" || true)
 	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-	grep '^--- SKIP' -A1 "$1" || true
+	grep -B1 '^--- SKIP' "$1" || true
 	echo "$p passed, $f failed, $s skipped here"
 }
 

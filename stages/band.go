@@ -70,8 +70,8 @@ func (s screen) measure(dst, x, rows []float32) {
 
 // around brackets an edge: a value of measure below low means that the mining
 // distance is < edge, at most low that it is ≤ edge; above high that it is
-// > edge, at least high that it is ≥ edge. A value of +Inf has overflowed, and
-// "at least" then means nothing. Both grow with the edge.
+// > edge, at least high, unless it is +Inf, that it is ≥ edge. A value of +Inf
+// has overflowed; it is never at most low. Both grow with the edge.
 func (s screen) around(edge float64) (low, high float32) {
 	e := edge
 	if s.dist == loss.Euclidean {
@@ -83,7 +83,7 @@ func (s screen) around(edge float64) (low, high float32) {
 	}
 	// value·(1 ± rel) ± abs = e, with the error of a negative cosine on the safe side
 	low64, high64 := (e-s.abs)/(1+s.rel), (e+s.abs)/(1-s.rel)
-	return down32(low64), up32(high64)
+	return min(down32(low64), math.MaxFloat32), up32(high64)
 }
 
 // down32 is the greatest float32 that is at most x.

@@ -44,6 +44,7 @@ type Cache struct {
 	builder    *Builder
 	samples    int
 	wake       chan struct{} // holds a token when there may be something to build
+	turn       chan struct{} // holds a token while somebody builds
 
 	mu       sync.Mutex
 	slots    map[int32]*slot
@@ -87,6 +88,7 @@ func NewCache(cfg CacheConfig) (*Cache, error) {
 		samples:  cfg.First.Embeddings.Len(),
 		seen:     -1,
 		wake:     make(chan struct{}, 1),
+		turn:     make(chan struct{}, 1),
 		slots:    make(map[int32]*slot),
 		embedder: cfg.Embedder,
 	}
@@ -103,6 +105,10 @@ func (c *Cache) Generation(b int64) int32 {
 	}
 	return int32(max(0, b/c.every-c.lag))
 }
+
+// Fingerprint is a digest of what decides which generation a batch uses: a part
+// of [PlanConfig].Config, so that a State is refused where R or Lag differ.
+func (c *Cache) Fingerprint() string { return pipeline.Digest("cache 1", []int64{c.every, c.lag}) }
 
 // Len is N, the number of samples.
 func (c *Cache) Len() int { return c.samples }
@@ -135,23 +141,20 @@ func (c *Cache) Snapshot(ctx context.Context, b int64) (*Snapshot, error) {
 	return s.snap, s.err
 }
 
-// Settled waits until every generation that is settled is built, and returns
-// those that are held, oldest first: with the State, the weights and
-// [Cache.Restore], what it takes to go on in another process. It is called in a
-// loop body.
+// Settled waits until every generation that is settled is built, by the run or
+// here, and returns those that are held, oldest first: with the State, the
+// weights and [Cache.Restore], what it takes to go on in another process. It is
+// called in the loop body, or after the loop.
 func (c *Cache) Settled(ctx context.Context) ([]*Snapshot, error) {
-	c.mu.Lock()
-	newest := c.slots[c.newest]
-	c.mu.Unlock()
-	if newest != nil { // they are built in order
-		if err := newest.ready.Wait(ctx); err != nil {
+	for {
+		built, err := c.step(ctx)
+		if err != nil {
 			return nil, err
 		}
-		if newest.err != nil {
-			return nil, newest.err
+		if !built {
+			return c.Held(), nil
 		}
 	}
-	return c.Held(), nil
 }
 
 // Held are the snapshots that are there now, oldest first.

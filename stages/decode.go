@@ -20,7 +20,7 @@ type DecodeConfig struct {
 	Filter        Filter          // for images of another size; default CatmullRom
 	Mean, Std     []float32       // per channel, both or neither: pixels are (v−Mean)/Std with v in [0, 1]
 	MaxPixels     int64           // width × height an image may have; default 64e6
-	Memory        int64           // bytes all images being decoded may take together; default 1 GiB. One that needs more is an error
+	Memory        int64           // bytes that images being decoded may take together, and the pixels of one batch; default 1 GiB. More is an error
 	Workers       int             // default GOMAXPROCS
 	Meter         *pipeline.Meter // counts images under "decode"; may be nil
 }
@@ -33,7 +33,8 @@ type DecodeConfig struct {
 // Every image is shown as a viewer shows it: turned as its EXIF orientation
 // says, transparency over white. Grey is Rec. 601 luma as in
 // [image/color.Gray16Model]. The same bytes give the same bits on every machine
-// and any number of workers.
+// and any number of workers, by the same version of Go and x/image: resizing and
+// what follows it round every product, and the decoders work in integers.
 //
 // Where no size is given it is that of the first image decoded, for the life of
 // the Decode. Every failure is a [*pipeline.RowError], panics of a decoder too.
@@ -143,6 +144,10 @@ func (d *Decode) Images(ctx context.Context, dst []float32, records []pipeline.R
 	}
 	d.settle(records[0])
 	size := d.Shape().Len() // 0 when the first record is bad: then there is no pixel to place
+	if all := 4 * int64(len(records)) * int64(size); all > d.cfg.Memory {
+		return pipeline.Shape{}, dst[:0], fmt.Errorf("%d images of %d×%d come to %d MiB of pixels, and DecodeConfig.Memory is %d MiB: give a smaller size",
+			len(records), d.Shape().H, d.Shape().W, all>>20, d.cfg.Memory>>20)
+	}
 	dst = slices.Grow(dst[:0], len(records)*size)[:len(records)*size]
 	err := pipeline.ForEach(ctx, d.cfg.Workers, len(records), func(_ context.Context, i int) error {
 		return d.record(dst[i*size:(i+1)*size:(i+1)*size], records[i])
@@ -245,34 +250,4 @@ func (d *Decode) normalise(dst []float32) {
 			dst[c*plane+i] = (v - mean) / std
 		}
 	}
-}
-
-// A budget is a number of bytes that those who decode share.
-type budget struct {
-	mu   sync.Mutex
-	free *sync.Cond
-	left int64
-}
-
-func newBudget(n int64) *budget {
-	b := &budget{left: n}
-	b.free = sync.NewCond(&b.mu)
-	return b
-}
-
-// acquire waits until n bytes are left. Nobody who holds some waits for more.
-func (b *budget) acquire(n int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for b.left < n {
-		b.free.Wait()
-	}
-	b.left -= n
-}
-
-func (b *budget) release(n int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.left += n
-	b.free.Broadcast()
 }

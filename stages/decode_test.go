@@ -16,7 +16,9 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/tercet-ml/tercet/pipeline"
 )
@@ -216,7 +218,7 @@ func TestDecodeIsTheSameForAnyWorkersAndMemory(t *testing.T) {
 	all := records(60)
 	var want []float32
 	for _, cfg := range []DecodeConfig{
-		{Workers: 1}, {Workers: 2}, {Workers: 7}, {Workers: 7, Memory: 100_000}, // one or two at a time
+		{Workers: 1}, {Workers: 2}, {Workers: 7}, {Workers: 7, Memory: 240_000}, // a few at a time
 	} {
 		cfg.Height, cfg.Width = 16, 20
 		d := newDecode(t, cfg)
@@ -393,6 +395,39 @@ func TestDecodePanicSaysWhere(t *testing.T) {
 	var p *pipeline.PanicError
 	if !errors.As(err, &p) || len(p.Stack) == 0 {
 		t.Errorf("error is %v, want a PanicError with a stack", err)
+	}
+}
+
+// Goal B5: images being decoded never take more than Memory together.
+func TestDecodeKeepsItsMemory(t *testing.T) {
+	one := encodePNG(greyPicture(100))
+	h, err := readHeader(pipeline.Record{Image: one}, 1e6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var now, peak atomic.Int64
+	defer func(f func([]byte) (image.Image, error)) { formats[0].decode = f }(formats[0].decode)
+	plain := formats[0].decode
+	formats[0].decode = func(data []byte) (image.Image, error) {
+		at := now.Add(h.bytes)
+		for old := peak.Load(); at > old && !peak.CompareAndSwap(old, at); old = peak.Load() {
+		}
+		defer now.Add(-h.bytes)
+		time.Sleep(time.Millisecond)
+		return plain(data)
+	}
+	d := newDecode(t, DecodeConfig{Height: 4, Width: 4, Workers: 16, Memory: 3 * h.bytes})
+	all := slices.Repeat([]pipeline.Record{{Image: one}}, 100)
+	if _, _, err := d.Images(testContext, nil, all); err != nil {
+		t.Fatal(err)
+	}
+	if peak.Load() > 3*h.bytes || peak.Load() < 2*h.bytes {
+		t.Errorf("%d bytes were in use at a time, want up to %d", peak.Load(), 3*h.bytes)
+	}
+
+	_, _, err = newDecode(t, DecodeConfig{Memory: 1 << 20}).Images(testContext, nil, all)
+	if err == nil || !strings.Contains(err.Error(), "100 images of 100×100 come to 11 MiB of pixels, and DecodeConfig.Memory is 1 MiB: give a smaller size") {
+		t.Errorf("a batch larger than the memory: error is %v", err)
 	}
 }
 

@@ -5,16 +5,17 @@ import (
 	"errors"
 	"math"
 
+	"github.com/tercet-ml/tercet/loss/f32"
+	"github.com/tercet-ml/tercet/pipeline"
 	"gonum.org/v1/gonum/lapack/lapack64"
 	"gonum.org/v1/gonum/mat"
 )
 
 // topEigen are the k greatest eigenvalues of a symmetric positive semi-definite
-// matrix of size m, falling, and their eigenvectors, m×k: see [FitPCA]. gonum
-// splits its products by their size and not by the number of processors, so the
-// result is the same on any number of them.
-func topEigen(ctx context.Context, a *mat.Dense, k int, seed uint64) ([]float64, *mat.Dense, error) {
-	m, _ := a.Dims()
+// matrix a of m rows, falling, and their eigenvectors, m×k: see [FitPCA]. The
+// products with a are float32; the small matrices are gonum's, in float64.
+func topEigen(ctx context.Context, workers int, a []float32, k int, seed uint64) ([]float64, mat.Matrix, error) {
+	m := int(math.Sqrt(float64(len(a))))
 	wide := min(m, k+max(k/4, 16)) // oversampling
 	q := mat.NewDense(m, wide, nil)
 	dice := newDice(newPlanKey("pca start", seed))
@@ -26,16 +27,16 @@ func topEigen(ctx context.Context, a *mat.Dense, k int, seed uint64) ([]float64,
 	orthonormalise(q)
 	const (
 		rounds    = 20   // at the most: where the spectrum is so flat that these do not settle it, no direction is better than another
-		precision = 1e-8 // of the greatest eigenvalue: what the wanted ones may still move by
+		precision = 1e-6 // of the greatest eigenvalue: what the wanted ones may still move by
 	)
 	values := make([]float64, wide)
 	for round := 1; ; round++ {
-		if ctx.Err() != nil {
-			return nil, nil, context.Cause(ctx)
+		z, err := product(ctx, workers, a, q)
+		if err != nil {
+			return nil, nil, err
 		}
-		var z, small mat.Dense
-		z.Mul(a, q)
-		small.Mul(q.T(), &z) // Rayleigh–Ritz: a as the subspace sees it
+		var small mat.Dense
+		small.Mul(q.T(), z) // Rayleigh–Ritz: a as the subspace sees it
 		ritz, vectors, err := eigen(&small)
 		if err != nil {
 			return nil, nil, err
@@ -50,9 +51,33 @@ func topEigen(ctx context.Context, a *mat.Dense, k int, seed uint64) ([]float64,
 			top.Mul(q, vectors.Slice(0, wide, 0, k))
 			return values[:k], &top, nil
 		}
-		q.Mul(&z, vectors)
+		q.Mul(z, vectors)
 		orthonormalise(q)
 	}
+}
+
+// product is a·q.
+func product(ctx context.Context, workers int, a []float32, q *mat.Dense) (*mat.Dense, error) {
+	m, wide := q.Dims()
+	columns := make([]float32, wide*m) // of q, side by side
+	for j := range wide {
+		for i := range m {
+			columns[j*m+i] = float32(q.At(i, j))
+		}
+	}
+	z := mat.NewDense(m, wide, nil)
+	const block = 16
+	err := pipeline.ForEach(ctx, workers, (m+block-1)/block, func(_ context.Context, b int) error {
+		dots := make([]float32, wide)
+		for i := b * block; i < min((b+1)*block, m); i++ {
+			f32.Dots(dots, a[i*m:(i+1)*m], columns)
+			for j, v := range dots {
+				z.Set(i, j, float64(v))
+			}
+		}
+		return nil
+	})
+	return z, err
 }
 
 // eigen are all eigenvalues of a small symmetric matrix, falling, and its

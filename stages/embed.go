@@ -2,6 +2,7 @@ package stages
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -40,6 +41,9 @@ type Embed struct {
 
 // Run implements [pipeline.Stage].
 func (e *Embed) Run(ctx context.Context, in <-chan *pipeline.Batch, out chan<- *pipeline.Batch) (err error) {
+	if e.Cache == nil {
+		return errors.New("stages: Embed.Cache is nil, want one that holds the data set's embeddings")
+	}
 	timer := e.Meter.Timer("embed")
 	stop, err := e.Cache.start(ctx)
 	if err != nil {

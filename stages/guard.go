@@ -3,6 +3,7 @@ package stages
 import (
 	"fmt"
 	"math"
+	"strings"
 )
 
 // Guards keep likely false negatives, images of the anchor's class under
@@ -18,7 +19,12 @@ type Guards struct {
 }
 
 // String lists the guards that are on, as flags name them; "none" for none.
-func (g Guards) String() string { return fmt.Sprint(g.Names()) }
+func (g Guards) String() string {
+	if names := g.Names(); len(names) > 0 {
+		return strings.Join(names, " ")
+	}
+	return "none"
+}
 
 // Names are the guards that are on, for a file's header.
 func (g Guards) Names() []string {

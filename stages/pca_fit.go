@@ -10,7 +10,6 @@ import (
 
 	"github.com/tercet-ml/tercet/loss/f32"
 	"github.com/tercet-ml/tercet/pipeline"
-	"gonum.org/v1/gonum/mat"
 )
 
 // PCAConfig configures [FitPCA].
@@ -133,7 +132,7 @@ func (p *PCA) fit(ctx context.Context, cfg PCAConfig, x []float32, m int) error 
 	if err != nil {
 		return err
 	}
-	values, vectors, err := topEigen(ctx, gram, cfg.Dim, cfg.Seed)
+	values, vectors, err := topEigen(ctx, cfg.Workers, gram, cfg.Dim, cfg.Seed)
 	if err != nil {
 		return err
 	}
@@ -147,26 +146,27 @@ func (p *PCA) fit(ctx context.Context, cfg PCAConfig, x []float32, m int) error 
 		return fmt.Errorf("the %d images looked at vary in %d directions, want %d: give at most %d dimensions", m, rank, cfg.Dim, rank)
 	}
 
-	// Component k is Xᵀu_k, scaled to length 1.
+	// Component k is Xᵀu_k, scaled to length 1: a stripe of columns at a time.
 	p.components = make([]float32, cfg.Dim*size)
-	p.variance = make([]float32, cfg.Dim)
-	err = pipeline.ForEach(ctx, cfg.Workers, cfg.Dim, func(ctx context.Context, k int) error {
-		sum := make([]float64, size)
+	err = pipeline.ForEach(ctx, cfg.Workers, (size+stripe-1)/stripe, func(_ context.Context, b int) error {
+		lo, hi := b*stripe, min((b+1)*stripe, size)
 		for i := range m {
-			u := vectors.At(i, k)
-			for j, v := range row(i) {
-				sum[j] += float64(u * float64(v))
-			}
-			if i%64 == 0 && ctx.Err() != nil {
-				return context.Cause(ctx)
+			for k := range cfg.Dim {
+				f32.Axpy(p.components[k*size+lo:k*size+hi], float32(vectors.At(i, k)), row(i)[lo:hi])
 			}
 		}
-		direct(p.components[k*size:(k+1)*size], sum)
-		p.variance[k] = float32(values[k] / float64(m-1))
 		return nil
 	})
+	p.variance = make([]float32, cfg.Dim)
+	for k := range cfg.Dim {
+		direct(p.components[k*size : (k+1)*size])
+		p.variance[k] = float32(values[k] / float64(m-1))
+	}
 	return err
 }
+
+// stripe is how many columns are worked on at a time: few enough for the cache.
+const stripe = 1024
 
 // columnMeans are the means of the columns of the m rows of x.
 func columnMeans(x []float32, m int) []float32 {
@@ -184,22 +184,40 @@ func columnMeans(x []float32, m int) []float32 {
 	return mean
 }
 
-// gramMatrix is X·Xᵀ.
-func gramMatrix(ctx context.Context, workers int, x []float32, m int) (*mat.Dense, error) {
+// gramMatrix is X·Xᵀ, m×m. Sums of a stripe are float32, and those are added up
+// in float64.
+func gramMatrix(ctx context.Context, workers int, x []float32, m int) ([]float32, error) {
 	size := len(x) / m
-	gram := mat.NewDense(m, m, nil)
-	const block = 32 // rows that stay in the cache while a worker goes through the others
+	gram := make([]float32, m*m)
+	const block = 32 // rows that stay in the cache while the others pass
 	err := pipeline.ForEach(ctx, workers, (m+block-1)/block, func(ctx context.Context, b int) error {
 		lo, hi := b*block, min((b+1)*block, m)
-		dots := make([]float32, hi-lo)
-		for i := range hi {
-			f32.Dots(dots, x[i*size:(i+1)*size], x[lo*size:hi*size])
-			for k, v := range dots {
-				gram.Set(i, lo+k, float64(v))
-				gram.Set(lo+k, i, float64(v))
-			}
+		n := hi - lo
+		sums := make([]float64, hi*n)
+		dots := make([]float32, n)
+		packed := make([]float32, n*stripe)
+		for from := 0; from < size; from += stripe {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
+			}
+			wide := min(stripe, size-from)
+			for k := range n {
+				copy(packed[k*wide:(k+1)*wide], x[(lo+k)*size+from:])
+			}
+			for i := range hi {
+				f32.Dots(dots, x[i*size+from:][:wide], packed[:n*wide])
+				for k, v := range dots {
+					sums[i*n+k] += float64(v)
+				}
+			}
+		}
+		for i := range hi {
+			for k := range n {
+				v := float32(sums[i*n+k])
+				gram[i*m+lo+k] = v
+				if i < lo {
+					gram[(lo+k)*m+i] = v
+				}
 			}
 		}
 		return nil
@@ -209,17 +227,17 @@ func gramMatrix(ctx context.Context, workers int, x []float32, m int) (*mat.Dens
 
 // direct scales v to length 1 and turns it so that its greatest value is
 // positive, the first of those where there are several.
-func direct(dst []float32, v []float64) {
+func direct(v []float32) {
 	var sum float64
 	top := 0
 	for j, x := range v {
-		sum += float64(x * x)
-		if math.Abs(x) > math.Abs(v[top]) {
+		sum += float64(float64(x) * float64(x))
+		if max(x, -x) > max(v[top], -v[top]) {
 			top = j
 		}
 	}
-	length := math.Copysign(math.Sqrt(sum), v[top])
+	length := math.Copysign(math.Sqrt(sum), float64(v[top]))
 	for j, x := range v {
-		dst[j] = float32(x / length)
+		v[j] = float32(float64(x) / length)
 	}
 }

@@ -62,7 +62,12 @@ func TestHashIsPinned(t *testing.T) {
 		a, p, n    int64
 		pair, want uint64
 	}{
-		{0, 0, 0, 0, 0, 0, 0}, {1, 0, 0, 1, 2, 0, 0}, {1, 0, 1, 0, 2, 0, 0}, {1, 1, 0, 1, 2, 0, 0}, {2, 0, 0, 1, 2, 0, 0}, {18446744073709551615, 2147483647, 9223372036854775807, 1, 2, 0, 0},
+		{0, 0, 0, 0, 0, 0x2130748aaac80268, 0x78ae5a9a6b5fd45e},
+		{1, 0, 0, 1, 2, 0xae1d77a406c6ad8f, 0xf79e2bf8bf860785},
+		{1, 0, 1, 0, 2, 0xa014b47d687b68ea, 0xcc1be0a4e69ae26c},
+		{1, 1, 0, 1, 2, 0xce37e367609ad153, 0x3476ee57a0e9bde9},
+		{2, 0, 0, 1, 2, 0x667b4017c1ac294, 0x296bc11dc76ddf2e},
+		{18446744073709551615, 2147483647, 9223372036854775807, 1, 2, 0x9a5b0174d7f61786, 0x7b47a51776a720d0},
 	} {
 		pair := pairKey(mineKey(tt.seed, tt.generation), tt.a, tt.p)
 		if got := chain(pair, uint64(tt.n)); pair != tt.pair || got != tt.want {
@@ -114,7 +119,12 @@ func TestMinedTripletsArePinned(t *testing.T) {
 	}) {
 		got = append(got, [3]int64{m.Anchor, m.Positive, m.Negative})
 	}
-	want := [][3]int64{}
+	want := [][3]int64{
+		{0, 4, 14}, {1, 17, 6}, {2, 10, 0}, {3, 19, 8}, {4, 12, 15}, {5, 1, 2},
+		{6, 18, 19}, {7, 11, 8}, {8, 4, 11}, {9, 13, 20}, {10, 14, 23}, {11, 15, 13},
+		{12, 16, 22}, {13, 5, 8}, {14, 2, 1}, {15, 19, 16}, {16, 12, 1}, {17, 5, 16},
+		{18, 22, 12}, {19, 11, 5}, {20, 0, 11}, {21, 1, 4}, {22, 14, 17}, {23, 3, 22},
+	}
 	if !slices.Equal(got, want) {
 		t.Errorf("triplets are\n%v, want\n%v", got, want)
 	}

@@ -1,3 +1,5 @@
+// Package stages holds what happens to a batch on its way, one stage a file: it
+// is planned, embedded, mined, fetched, decoded and given its loss.
 package stages
 
 import (
@@ -65,19 +67,19 @@ type planned struct {
 // NewPlan checks cfg and returns the plan of epoch 0.
 func NewPlan(cfg PlanConfig) (*Plan, error) {
 	if cfg.P < 1 {
-		return nil, fmt.Errorf("stages: PlanConfig.P is %d, want 1 class or more", cfg.P)
+		return nil, usage("PlanConfig.P", "is %d, want 1 class or more", cfg.P)
 	}
 	if cfg.K < 2 {
-		return nil, fmt.Errorf("stages: PlanConfig.K is %d, want 2 images or more: an anchor and its positive", cfg.K)
+		return nil, usage("PlanConfig.K", "is %d, want 2 images or more: an anchor and its positive", cfg.K)
 	}
 	if cfg.P > maxBatch/cfg.K {
-		return nil, fmt.Errorf("stages: PlanConfig.P is %d and K is %d, want at most %d images in a batch", cfg.P, cfg.K, maxBatch)
+		return nil, usage("PlanConfig.P", "is %d and K is %d, want at most %d images in a batch", cfg.P, cfg.K, maxBatch)
 	}
 	if cfg.Short > Drop {
-		return nil, fmt.Errorf("stages: PlanConfig.Short is %d, want Repeat or Drop", cfg.Short)
+		return nil, usage("PlanConfig.Short", "is %d, want Repeat or Drop", cfg.Short)
 	}
 	if cfg.Steps < 0 || cfg.Steps > lastNumber(cfg) {
-		return nil, fmt.Errorf("stages: PlanConfig.Steps is %d, want 0 (the default) to %d", cfg.Steps, lastNumber(cfg))
+		return nil, usage("PlanConfig.Steps", "is %d, want 0 (the default) to %d", cfg.Steps, lastNumber(cfg))
 	}
 	classes, report, err := sortClasses(cfg)
 	if err != nil {

@@ -77,7 +77,7 @@ func (r PlanReport) enough(cfg PlanConfig) error {
 	if r.Planned > 0 {
 		what = "only " + classesHave(r.Planned)
 	}
-	return fmt.Errorf("stages: PlanConfig.P is %d, but %s %d images or more%s: lower P or add classes", cfg.P, what, least, left)
+	return usage("PlanConfig.P", "is %d, but %s %d images or more%s: lower P or add classes", cfg.P, what, least, left)
 }
 
 func classesHave(n int) string {
@@ -102,7 +102,7 @@ func sortClasses(cfg PlanConfig) (planClasses, PlanReport, error) {
 	var c planClasses
 	r := PlanReport{Rows: int64(len(cfg.Labels))}
 	if r.Rows > math.MaxUint32 {
-		return c, r, fmt.Errorf("stages: PlanConfig.Labels has %d rows, want at most %d", r.Rows, uint32(math.MaxUint32))
+		return c, r, usage("PlanConfig.Labels", "has %d rows, want at most %d", r.Rows, uint32(math.MaxUint32))
 	}
 	rows := make(map[int32]uint32) // a class's count first, then where its next row goes
 	for id, l := range cfg.Labels {
@@ -110,7 +110,7 @@ func sortClasses(cfg PlanConfig) (planClasses, PlanReport, error) {
 		case l == pipeline.Unknown:
 			r.Unknown++
 		case l < 0:
-			return c, r, fmt.Errorf("stages: PlanConfig.Labels[%d] is %d, want 0 or more, or %d for unknown", id, l, pipeline.Unknown)
+			return c, r, usage(fmt.Sprintf("PlanConfig.Labels[%d]", id), "is %d, want 0 or more, or %d for unknown", l, pipeline.Unknown)
 		default:
 			rows[l]++
 		}

@@ -149,31 +149,47 @@ func (c *Cache) start(ctx context.Context) (stop func() error, err error) {
 	}, nil
 }
 
-// work builds the generations of the queue, in order, until ctx is cancelled.
+// work builds the generations of the queue, in order, until ctx is cancelled or
+// one fails: then the run ends with it at its next batch.
 func (c *Cache) work(ctx context.Context) error {
 	for {
-		g, frozen, before, ok := c.next()
-		if !ok {
+		built, err := c.step(ctx)
+		if err != nil {
+			return nil // cancelled, or published in the generation's place
+		}
+		if !built {
 			select {
 			case <-ctx.Done():
 				return nil
 			case <-c.wake:
-				continue
 			}
 		}
-		snap, err := c.build(ctx, g, frozen, before)
-		if ctx.Err() != nil {
-			return nil // it stays in the queue, for the next run
-		}
-		c.mu.Lock()
-		c.publish(g, snap, err)
-		if err != nil {
-			c.mu.Unlock()
-			return nil // the run ends with it at its next batch
-		}
-		c.queue = c.queue[1:]
-		c.mu.Unlock()
 	}
+}
+
+// step builds the first generation of the queue, if there is one. One that is
+// not finished when ctx is cancelled stays in the queue, for whoever comes next.
+func (c *Cache) step(ctx context.Context) (built bool, err error) {
+	if err := pipeline.Send(ctx, c.turn, struct{}{}); err != nil { // one builds at a time
+		return false, err
+	}
+	defer func() { <-c.turn }()
+	g, frozen, before, ok := c.next()
+	if !ok {
+		return false, nil
+	}
+	snap, err := c.build(ctx, g, frozen, before)
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.publish(g, snap, err)
+	if err != nil {
+		return false, err
+	}
+	c.queue = c.queue[1:]
+	return true, nil
 }
 
 // next is the first generation of the queue, what to build it with and the one

@@ -285,7 +285,7 @@ func (s *search) guarded(p *pair, row int, id int64, v float32) bool {
 // inside reports whether the candidate is in p's band: at once where the
 // screen is sure, by the mining distance where it is not.
 func (s *search) inside(p *pair, row int, v float32) bool {
-	if p.inLo <= v && v <= p.inHi && v <= math.MaxFloat32 {
+	if p.inLo <= v && v <= p.inHi {
 		return true
 	}
 	return p.holds(s.decide(row))

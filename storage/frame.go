@@ -19,6 +19,9 @@ import (
 // lines have, but for the last: what a writer and a reader hold at a time.
 const frameRows = 1 << 16
 
+// frameText is how many bytes of text end a frame early.
+const frameText = 16 << 20
+
 // A frame is up to frameRows rows of a triplet or pairs file, by column.
 type frame []frameColumn
 

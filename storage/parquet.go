@@ -5,13 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"iter"
 	"os"
 	"slices"
 	"strings"
-	"sync"
 
-	"github.com/apache/arrow/go/v17/arrow/memory"
 	"github.com/apache/arrow/go/v17/parquet/compress"
 	"github.com/apache/arrow/go/v17/parquet/metadata"
 	"github.com/apache/arrow/go/v17/parquet/schema"
@@ -91,9 +88,11 @@ func (p *parquetFile) open() error {
 	if err := p.checkGroups(); err != nil {
 		return err
 	}
+	tensor := tensors(p.metadata(arrowSchemaKey))
 	for i, at := range p.leaves {
 		if at.value >= 0 {
 			p.cols[i].codec = p.codecs(at.value)
+			p.cols[i].tensor = tensor[p.cols[i].name]
 		}
 	}
 	return nil
@@ -261,151 +260,4 @@ func (p *parquetFile) metadata(key string) string {
 		}
 	}
 	return ""
-}
-
-// newBufferPool is scratch memory for the library's readers.
-func newBufferPool(mem memory.Allocator) *sync.Pool {
-	return &sync.Pool{New: func() any { return memory.NewResizableBuffer(mem) }}
-}
-
-// read implements [shard].
-func (p *parquetFile) read(ctx context.Context, group int, want []column, rows []int64) iter.Seq2[*table, error] {
-	return func(yield func(*table, error) bool) {
-		f, err := p.reopen()
-		if err != nil {
-			yield(nil, err)
-			return
-		}
-		defer f.Close()
-		r := &groupReader{file: p, src: f, group: group, want: want, mem: &budget{limit: readMemory}, out: &budget{limit: readMemory}}
-		size := r.tableSize()
-		total := p.rows[group]
-		if rows != nil {
-			total = int64(len(rows))
-		}
-		for done := int64(0); done < total; {
-			n := min(size, total-done)
-			t := &table{rows: make([]int64, n), cells: make([]cells, len(want))}
-			for i := range t.rows {
-				if rows != nil {
-					t.rows[i] = rows[done+int64(i)]
-				} else {
-					t.rows[i] = done + int64(i)
-				}
-			}
-			err := context.Cause(ctx)
-			if err == nil {
-				err = r.fill(t)
-			}
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			if !yield(t, nil) {
-				return
-			}
-			done += n
-		}
-	}
-}
-
-// A groupReader reads some columns of one row group, forwards.
-type groupReader struct {
-	file    *parquetFile
-	src     *os.File
-	group   int
-	want    []column
-	mem     *budget // of the pages at hand
-	out     *budget // of the table that is being filled
-	readers []cellReader
-	at      []int64 // the next row of each reader
-}
-
-// tableSize is how many rows to read at a time, by what a row takes on average.
-func (r *groupReader) tableSize() int64 {
-	rows := r.file.rows[r.group]
-	var size int64
-	for _, c := range r.want {
-		if leaf := r.leaf(c); leaf >= 0 {
-			ch := r.file.chunks[r.group][leaf]
-			size += max(ch.to-ch.from, ch.values)
-		}
-	}
-	if rows == 0 || size <= 0 {
-		return tableRows
-	}
-	return max(1, min(tableRows, tableBytes*rows/size))
-}
-
-// leaf is the leaf column that c is read from.
-func (r *groupReader) leaf(c column) int {
-	if c.kind == kindPath {
-		return r.file.leaves[c.index].path
-	}
-	return r.file.leaves[c.index].value
-}
-
-// fill reads the rows of t. It is the boundary that no panic of a decoder
-// passes.
-func (r *groupReader) fill(t *table) (err error) {
-	where := pipeline.Location{File: r.file.name, RowGroup: r.group, Row: -1}
-	defer func() {
-		if v := recover(); v != nil {
-			err = caught(v)
-		}
-		if err != nil {
-			err = &RowError{Location: where, Err: err}
-		}
-	}()
-	r.out.used.Store(0) // the table before this one is the receiver's
-	for i, c := range r.want {
-		where.Column, where.Row = c.name, -1
-		if len(r.readers) == i {
-			if err := r.open(c); err != nil {
-				return err
-			}
-		}
-		for k := 0; k < len(t.rows); {
-			n := 1 // rows that follow each other are read together
-			for k+n < len(t.rows) && t.rows[k+n] == t.rows[k]+int64(n) {
-				n++
-			}
-			where.Row = t.rows[k]
-			if skip := t.rows[k] - r.at[i]; skip > 0 {
-				if err := r.readers[i].skip(skip); err != nil {
-					return err
-				}
-			}
-			if err := r.readers[i].read(n, &t.cells[i]); err != nil {
-				where.Row = t.rows[k] + int64(max(0, len(t.cells[i].null)-k)) // the first row that did not come
-				return err
-			}
-			r.at[i] = t.rows[k] + int64(n)
-			k += n
-		}
-		if !slices.Contains(t.cells[i].null, true) {
-			t.cells[i].null = nil
-		}
-	}
-	return nil
-}
-
-func (r *groupReader) open(c column) error {
-	leaf := r.leaf(c)
-	if leaf < 0 {
-		return fmt.Errorf("%w: column of type %s", ErrUnsupported, c.typ)
-	}
-	ch := r.file.chunks[r.group][leaf]
-	if ch.broken != nil {
-		return ch.broken
-	}
-	col := r.file.schema.Column(leaf)
-	p := &pages{src: r.src, off: ch.from, end: ch.to, col: col, codec: ch.codec, mem: r.mem, dictSize: -1}
-	reader, err := newCellReader(c.kind, col, p, r.out)
-	if err != nil {
-		return err
-	}
-	r.readers = append(r.readers, reader)
-	r.at = append(r.at, 0)
-	return nil
 }

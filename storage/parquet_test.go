@@ -2,6 +2,7 @@ package storage
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/ipc"
 	"github.com/apache/arrow/go/v17/arrow/memory"
 	"github.com/apache/arrow/go/v17/parquet"
 	"github.com/apache/arrow/go/v17/parquet/compress"
@@ -248,4 +250,54 @@ func TestRawPixels(t *testing.T) {
 	checkError(t, err, ErrValue, "row group 0, row 1", `column "pixels"`, "3 bytes, want 4")
 	_, err = Open(t.Context(), Config{Paths: []string{path}, Shape: pipeline.Shape{C: 1, H: 3, W: 3}})
 	checkError(t, err, ErrSchema, "a.parquet", "set the shape")
+}
+
+func TestTensorShape(t *testing.T) {
+	field := func(metadata string) arrow.Field {
+		return arrow.Field{Name: "image", Nullable: true, Type: arrow.FixedSizeListOf(6, arrow.PrimitiveTypes.Uint8),
+			Metadata: arrow.NewMetadata([]string{"ARROW:extension:name", "ARROW:extension:metadata"}, []string{tensorExtension, metadata})}
+	}
+	for _, tt := range []struct {
+		metadata string
+		want     pipeline.Raw
+	}{
+		{`{"shape":[2,3]}`, pipeline.Raw{Shape: pipeline.Shape{C: 1, H: 2, W: 3}}},
+		{`{"shape":[3,2,1],"permutation":[0,1,2]}`, pipeline.Raw{Shape: pipeline.Shape{C: 3, H: 2, W: 1}}},
+		{`{"shape":[2,1,3]}`, pipeline.Raw{Shape: pipeline.Shape{C: 3, H: 2, W: 1}, Interleaved: true}},
+		{`{"shape":[1,2,3],"dim_names":["H","W","C"]}`, pipeline.Raw{Shape: pipeline.Shape{C: 3, H: 1, W: 2}, Interleaved: true}},
+	} {
+		path := writeParquet(t, filepath.Join(t.TempDir(), "a.parquet"), arrow.NewSchema([]arrow.Field{field(tt.metadata), nullable("label", arrow.PrimitiveTypes.Int8)}, nil),
+			`[{"image":[1,2,3,4,5,6],"label":1}]`, 9)
+		d := open(t, Config{Paths: []string{path}})
+		if r := all(t, d); r[0].Raw != tt.want || d.Info().Raw != tt.want {
+			t.Errorf("%s: %+v, want %+v", tt.metadata, r[0].Raw, tt.want)
+		}
+	}
+	for _, metadata := range []string{`{"shape":[2,2]}`, `{"shape":[3,2],"permutation":[1,0]}`, `{"shape":[6]}`, `{"shape":[-2,-3]}`, `x`} {
+		path := writeParquet(t, filepath.Join(t.TempDir(), "a.parquet"), arrow.NewSchema([]arrow.Field{field(metadata), nullable("label", arrow.PrimitiveTypes.Int8)}, nil),
+			`[{"image":[1,2,3,4,5,6],"label":1}]`, 9)
+		if _, err := Open(t.Context(), Config{Paths: []string{path}}); err == nil || !strings.Contains(err.Error(), "a.parquet") {
+			t.Errorf("%s: %v", metadata, err)
+		}
+	}
+}
+
+// Any blob gives what it holds or nothing.
+func FuzzTensors(f *testing.F) {
+	schema := arrow.NewSchema([]arrow.Field{{Name: "image", Type: arrow.FixedSizeListOf(6, arrow.PrimitiveTypes.Uint8),
+		Metadata: arrow.NewMetadata([]string{"ARROW:extension:name", "ARROW:extension:metadata"}, []string{tensorExtension, `{"shape":[2,3]}`})}}, nil)
+	good := schemaMessage(schema)
+	if got := tensors(base64.StdEncoding.EncodeToString(good)); got["image"] != `{"shape":[2,3]}` {
+		f.Fatalf("tensors are %v", got)
+	}
+	f.Add(good)
+	f.Fuzz(func(t *testing.T, b []byte) { tensors(base64.StdEncoding.EncodeToString(b)) })
+}
+
+// schemaMessage is a schema as an IPC message.
+func schemaMessage(schema *arrow.Schema) []byte {
+	var b bytes.Buffer
+	w := ipc.NewWriter(&b, ipc.WithSchema(schema))
+	w.Close()
+	return b.Bytes()
 }

@@ -48,6 +48,9 @@ func (m SnapshotMeta) digest(rows hash.Hash) string {
 	return hex.EncodeToString(rows.Sum(nil))
 }
 
+// maxDim is the largest dimension of a snapshot: a row then takes 4 MiB.
+const maxDim = 1 << 20
+
 // snapshotRows is how many rows a record batch of a snapshot has.
 func snapshotRows(dim int) int { return max(1, (4<<20)/(4*dim)) }
 
@@ -70,8 +73,8 @@ func WriteSnapshot(path string, meta SnapshotMeta, emb pipeline.Embeddings, over
 }
 
 func writeSnapshot(fsys FS, path string, meta SnapshotMeta, emb pipeline.Embeddings, overwrite bool) (_ SnapshotMeta, err error) {
-	if emb.Dim <= 0 || len(emb.Data)%emb.Dim != 0 {
-		return meta, fmt.Errorf("storage: embeddings of %d values are not rows of %d", len(emb.Data), emb.Dim)
+	if emb.Dim <= 0 || emb.Dim > maxDim || len(emb.Data)%emb.Dim != 0 {
+		return meta, fmt.Errorf("storage: embeddings of %d values are not rows of %d, or of more than %d", len(emb.Data), emb.Dim, maxDim)
 	}
 	if id := notFinite(emb); id >= 0 {
 		return meta, fmt.Errorf("write %s: the embedding of sample %d is not finite", path, id)
@@ -226,7 +229,7 @@ func snapshotMeta(schema *arrow.Schema) (SnapshotMeta, error) {
 	if meta.FormatVersion != SnapshotFormat {
 		return meta, fmt.Errorf("%w: format_version is %d, want %d", ErrVersion, meta.FormatVersion, SnapshotFormat)
 	}
-	if meta.Dim <= 0 || meta.Dim > math.MaxInt32/4 || meta.Rows < 0 {
+	if meta.Dim <= 0 || meta.Dim > maxDim || meta.Rows < 0 {
 		return meta, fmt.Errorf("%w: %d rows of %d values", ErrCorrupt, meta.Rows, meta.Dim)
 	}
 	fields, want := schema.Fields(), snapshotSchema(meta.Dim, nil).Fields()

@@ -67,7 +67,11 @@ type TripletWriter struct {
 	frame frame
 	prev  pipeline.MinedTriplet
 	rows  int64
+	text  int // bytes of paths in frame
 }
+
+// maxPath is the longest path, in bytes, that a triplet file holds.
+const maxPath = 1 << 16
 
 // tripletLayout is the columns of a triplet file, in order.
 func tripletLayout(paths, batch bool) frame {
@@ -128,10 +132,12 @@ func (w *TripletWriter) Write(triplets []pipeline.MinedTriplet) error {
 				return fmt.Errorf("triplet %d (%d, %d, %d): %w", w.rows, t.Anchor, t.Positive, t.Negative, err)
 			})
 		}
-		w.append(t)
+		if err := w.append(t); err != nil {
+			return w.w.guard(func() error { return err })
+		}
 		w.prev = t
 		w.rows++
-		if w.frame.rows() == frameRows {
+		if w.frame.rows() == frameRows || w.text >= frameText {
 			if err := w.flush(); err != nil {
 				return err
 			}
@@ -150,10 +156,12 @@ func (w *TripletWriter) check(t pipeline.MinedTriplet) error {
 	return nil
 }
 
-func (w *TripletWriter) append(t pipeline.MinedTriplet) {
-	ids := [3]int64{t.Anchor, t.Positive, t.Negative}
-	i64, i32, f32, str := ids[:], []int32{t.AnchorLabel, t.PositiveLabel, t.NegativeLabel, t.Generation}, []float32{t.AP, t.AN, t.Loss}, ids[:]
-	i64 = append(i64, t.Batch)
+// append adds a row to the frame; the columns of a type are in the order of the fields.
+func (w *TripletWriter) append(t pipeline.MinedTriplet) error {
+	ids := []int64{t.Anchor, t.Positive, t.Negative}
+	i64 := append(ids, t.Batch)
+	i32 := []int32{t.AnchorLabel, t.PositiveLabel, t.NegativeLabel, t.Generation}
+	f32 := []float32{t.AP, t.AN, t.Loss}
 	for i := range w.frame {
 		switch c := &w.frame[i]; c.typ {
 		case frameInt64:
@@ -163,11 +171,17 @@ func (w *TripletWriter) append(t pipeline.MinedTriplet) {
 		case frameFloat32:
 			c.f32, f32 = append(c.f32, f32[0]), f32[1:]
 		case frameString:
-			c.str, str = append(c.str, strings.ToValidUTF8(w.path(str[0]), "\uFFFD")), str[1:]
+			path := strings.ToValidUTF8(w.path(ids[0]), "\uFFFD")
+			if len(path) > maxPath {
+				return fmt.Errorf("sample %d: path of %d bytes, want at most %d", ids[0], len(path), maxPath)
+			}
+			w.text += len(path)
+			c.str, ids = append(c.str, path), ids[1:]
 		case frameKind:
 			c.kind = append(c.kind, t.Kind)
 		}
 	}
+	return nil
 }
 
 func (w *TripletWriter) flush() error {
@@ -176,6 +190,7 @@ func (w *TripletWriter) flush() error {
 	}
 	err := w.w.write(w.frame)
 	w.frame.reset()
+	w.text = 0
 	return err
 }
 

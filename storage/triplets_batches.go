@@ -41,7 +41,7 @@ func (e *MismatchError) Error() string {
 // of samples and K is 1, so that B = P·K holds, but samples of one class are not
 // side by side. Generation is the newest among its triplets.
 //
-// With Shuffle, the blocks of 65,536 triplets that the file consists of come in a
+// With Shuffle, the blocks of 65,536 triplets (or 16 MiB of paths) that the file consists of come in a
 // permuted order, and the triplets of each block are permuted: whole files up to
 // that size are shuffled uniformly, larger ones with the memory of one block.
 //
@@ -65,9 +65,10 @@ func (t *Triplets) Batches(cfg TripletBatches) (*TripletSource, error) {
 	}
 	config := pipeline.Digest("triplet batches", struct {
 		File     string
+		Blocks   []int64
 		PerBatch int
 		Shuffle  bool
-	}{t.Digest(), cfg.PerBatch, cfg.Shuffle})
+	}{t.Digest(), t.r.starts, cfg.PerBatch, cfg.Shuffle})
 	return &TripletSource{t: t, cfg: cfg, start: pipeline.State{
 		Format: pipeline.StateFormat, Data: cfg.Data, Config: config, Seed: cfg.Seed,
 	}}, nil

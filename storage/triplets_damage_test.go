@@ -64,6 +64,7 @@ func isDamage(err error) bool {
 
 func writeFile(t testing.TB, path string, b []byte) {
 	t.Helper()
+	os.Remove(path) // some file systems write through when a file is truncated and written
 	if err := os.WriteFile(path, b, 0o666); err != nil {
 		t.Fatal(err)
 	}

@@ -284,6 +284,9 @@ func (c *frameColumn) parse(text string) error {
 		}
 		c.f32 = append(c.f32, float32(v))
 	default:
+		if n := len(text) - 1; n > 0 && text[0] == '"' && text[n] == '"' && !strings.Contains(text, `\`) {
+			return c.appendString([]byte(text[1:n])) // as most are
+		}
 		var s string
 		if err = json.Unmarshal([]byte(text), &s); err == nil {
 			return c.appendString([]byte(s))

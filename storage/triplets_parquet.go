@@ -15,8 +15,9 @@ import (
 // has no version, so that the same triplets give the same bytes.
 const frameCreatedBy = "tercet"
 
-// frameMemory bounds what decoding one block of a triplet file may take.
-const frameMemory = 256 << 20
+// frameMemory bounds what decoding one block of a file of ours may take: two
+// copies of 65,536 rows with their text, and some.
+const frameMemory = 64 << 20
 
 var parquetTypes = [...]parquet.Type{
 	frameInt64:   parquet.Types.Int64,
@@ -38,7 +39,7 @@ func newParquetEncoder(w io.Writer, layout frame) *parquetEncoder {
 	props := []parquet.WriterProperty{
 		parquet.WithRootRepetition(parquet.Repetitions.Required),
 		parquet.WithCreatedBy(frameCreatedBy),
-		parquet.WithCompression(compress.Codecs.Zstd), // its frames carry a checksum
+		parquet.WithCompression(compress.Codecs.Snappy), // for zstd the library makes a new encoder, megabytes of it, for every page
 		parquet.WithDictionaryDefault(false),
 		parquet.WithVersion(parquet.V2_LATEST),
 	}

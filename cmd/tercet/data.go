@@ -21,6 +21,7 @@ type dataFlags struct {
 	shape                                     string
 	workers                                   int
 	memory                                    string
+	maxPixels                                 int64
 }
 
 func (d *dataFlags) register(flags *pflag.FlagSet) {
@@ -31,6 +32,7 @@ func (d *dataFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&d.group, "group-column", "", "column of groups (a video, a product) for --guard-group (default: group)")
 	flags.StringVar(&d.embedding, "embedding-column", "", "column of embeddings (default: found by its usual names)")
 	flags.StringVar(&d.shape, "shape", "", "shape of raw pixels where the file does not say it: HxW or HxWxC")
+	flags.Int64Var(&d.maxPixels, "max-pixels", 64e6, "pixels an image may have: larger ones are refused before they are decoded")
 	flags.IntVar(&d.workers, "workers", 0, "how many things to do at a time (default: the number of cores)")
 	flags.StringVar(&d.memory, "memory", "2GiB", "memory to keep within: a number with KiB, MiB or GiB")
 }
@@ -47,6 +49,9 @@ func (d *dataFlags) open(ctx context.Context, paths []string) (*storage.Dataset,
 	}
 	if d.workers < 0 {
 		return nil, usagef("--workers is %d, want 0 for one per core or more", d.workers)
+	}
+	if d.maxPixels < 1 {
+		return nil, usagef("--max-pixels is %d, want 1 or more", d.maxPixels)
 	}
 	debug.SetMemoryLimit(memory)
 	set, err := storage.Open(ctx, storage.Config{

@@ -78,7 +78,7 @@ type class struct {
 }
 
 type badRow struct {
-	ID       int64  `json:"id"`
+	ID       int64  `json:"id"` // sample id; −1 for an embedding, of which the first bad one is listed
 	File     string `json:"file"`
 	RowGroup int    `json:"row_group"`
 	Row      int64  `json:"row"`
@@ -96,6 +96,13 @@ func inspect(ctx context.Context, set *storage.Dataset, data *dataFlags, full bo
 	for _, l := range set.Labels() {
 		if l == pipeline.Unknown {
 			f.Unknown++
+		}
+	}
+	if dim := set.EmbeddingDim(); dim > 0 {
+		if err := set.ReadEmbeddings(ctx, pipeline.MakeEmbeddings(set.Len(), dim)); err != nil {
+			if err := f.add(-1, err); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if !set.HasImages() {
@@ -173,7 +180,7 @@ func (l looker) image(ctx context.Context, rec pipeline.Record) (stages.ImageInf
 	if err != nil || !l.full {
 		return info, err
 	}
-	decode, err := stages.NewDecode(stages.DecodeConfig{Channels: info.C, Memory: l.memory, Workers: 1})
+	decode, err := stages.NewDecode(stages.DecodeConfig{Channels: info.C, MaxPixels: l.data.maxPixels, Memory: l.memory, Workers: 1})
 	if err == nil {
 		_, _, err = decode.Images(ctx, nil, []pipeline.Record{rec})
 	}

@@ -118,7 +118,7 @@ func (j *mineJob) decoder(ctx context.Context, set *storage.Dataset) (*stages.De
 		return nil, size, err
 	}
 	decode, err := stages.NewDecode(stages.DecodeConfig{
-		Height: size.H, Width: size.W, Channels: size.C,
+		Height: size.H, Width: size.W, Channels: size.C, MaxPixels: j.flags.maxPixels,
 		Memory: memory / 2, Workers: j.flags.workers, Meter: j.meter,
 	})
 	return decode, size, err

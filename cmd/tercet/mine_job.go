@@ -76,10 +76,26 @@ func newMineJob(f *mineFlags, given *pflag.FlagSet) (*mineJob, error) {
 	case f.saveEmbeddings != "" && f.saveEmbeddings == f.out:
 		return nil, usagef("--save-embeddings and --output name the same file")
 	}
-	if j.mine, err = j.mine.Resolve(); err != nil {
-		return nil, err
+	return j, j.resolve()
+}
+
+// resolve fills the defaults in. A listing rule over a whole data set waits for
+// the data, which say how many triplets it would list.
+func (j *mineJob) resolve() error {
+	resolved, err := j.mine.Resolve()
+	if err != nil && j.listsAll() {
+		one := j.mine
+		one.PerPair = 1
+		_, err = one.Resolve()
+		return err
 	}
-	return j, nil
+	j.mine = resolved
+	return err
+}
+
+// listsAll reports whether every triplet of the data set was asked for.
+func (j *mineJob) listsAll() bool {
+	return j.mine.Scope == stages.ScopeDataSet && j.mine.Rule.Listing() && j.mine.PerPair == 0
 }
 
 // run does the job.
@@ -91,6 +107,13 @@ func (j *mineJob) run(ctx context.Context, paths []string) error {
 	defer set.Close()
 	if set.Len() == 0 {
 		return fmt.Errorf("%s: the data set has no rows", strings.Join(paths, " "))
+	}
+	if j.mine.Guards.SameGroup && set.Groups() == nil {
+		return usagef("--guard-same-group is set, but the data has no group column: name it with --group-column")
+	}
+	if j.listsAll() {
+		_, err := stages.NewScan(stages.ScanConfig{Mine: j.mine, Labels: set.Labels(), Groups: set.Groups()})
+		return err // how many that would be
 	}
 	if j.flags.dryRun {
 		return j.estimate(ctx, set)

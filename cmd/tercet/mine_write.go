@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/tercet-ml/tercet/loss"
 	"github.com/tercet-ml/tercet/pipeline"
@@ -108,7 +110,9 @@ func (j *mineJob) writeTriplets(ctx context.Context, cfg storage.TripletConfig, 
 		return 0, err
 	}
 	report := m.report()
-	return rows, w.Close(report.Counts())
+	counts := report.Counts()
+	counts["rows"] = rows // fewer than triplets where a batch repeats an image
+	return rows, w.Close(counts)
 }
 
 func (j *mineJob) writePairs(ctx context.Context, cfg storage.TripletConfig, m *mining) (int64, error) {
@@ -167,18 +171,26 @@ func (j *mineJob) meta(set *storage.Dataset, emb *embedded, m *mining) pipeline.
 	return meta
 }
 
-// tryOutputs refuses an output that exists or cannot be made, before any work
-// is done for it.
+// tryOutputs refuses outputs that exist or cannot be made, before any work is
+// done for them.
 func (j *mineJob) tryOutputs() error {
-	for _, path := range []string{j.flags.out, j.flags.saveEmbeddings} {
-		if path == "" {
-			continue
-		}
-		draft, err := storage.NewDraft(storage.OS, path, j.flags.overwrite)
-		if err != nil {
-			return err
-		}
-		draft.Abort()
+	w, err := storage.NewTripletWriter(storage.TripletConfig{
+		Path: j.flags.out, Overwrite: j.flags.overwrite, Meta: pipeline.TripletMeta{Scope: j.mine.Scope.String()},
+	})
+	if errors.Is(err, storage.ErrUnsupported) {
+		return usagef("--output: %w", err)
 	}
+	if err != nil {
+		return err
+	}
+	w.Abort()
+	if j.flags.saveEmbeddings == "" {
+		return nil
+	}
+	draft, err := storage.NewDraft(storage.OS, j.flags.saveEmbeddings, j.flags.overwrite)
+	if err != nil {
+		return fmt.Errorf("--save-embeddings: %w", err)
+	}
+	draft.Abort()
 	return nil
 }

@@ -101,7 +101,11 @@ func (s *summary) print(out io.Writer) error {
 	for _, warning := range s.warnings {
 		line("warning", "%s", warning)
 	}
-	line("wrote", "%s %s to %s", count(s.Rows), s.Emit, s.Output)
+	wrote := ""
+	if again := r.Triplets - s.Rows; s.Emit == "triplets" && again > 0 {
+		wrote = fmt.Sprintf(" (%s said the same thing of an image that a batch repeats)", count(again))
+	}
+	line("wrote", "%s %s to %s%s", count(s.Rows), s.Emit, s.Output, wrote)
 	return w.Flush()
 }
 

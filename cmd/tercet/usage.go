@@ -50,13 +50,14 @@ var flagOf = map[string]string{
 
 // message is err in the words of the command line.
 func message(err error) string {
+	text := strings.ReplaceAll(err.Error(), "DecodeConfig.MaxPixels", "--max-pixels")
 	var mined *stages.UsageError
 	if errors.As(err, &mined) {
 		if flag, ok := flagOf[mined.Field]; ok {
-			return strings.Replace(err.Error(), mined.Error(), flag+" "+mined.Reason, 1)
+			return strings.Replace(text, mined.Error(), flag+" "+mined.Reason, 1)
 		}
 	}
-	return err.Error()
+	return text
 }
 
 // hintFor says what can be done about err; "" where the message says it all.
@@ -75,6 +76,10 @@ func hintFor(err error) string {
 		return "replace it with --overwrite, or write to another name"
 	case errors.Is(err, storage.ErrMemory):
 		return "allow more with --memory"
+	case errors.Is(err, storage.ErrNoData):
+		return "name Parquet or Arrow files, globs, or folders that hold them"
+	case errors.Is(err, storage.ErrCorrupt):
+		return "copy or make the file again"
 	case errors.As(err, &row):
 		return "tercet inspect lists every row that cannot be read"
 	}
