@@ -21,9 +21,15 @@ var errStopped = errors.New("task was stopped")
 func Background(ctx context.Context, f func(ctx context.Context) error) *Task {
 	ctx, stop := context.WithCancelCause(ctx)
 	t := &Task{stop: stop, done: make(chan struct{})}
+	t.err = errExited // stands if f does not return
 	go func() {
 		defer close(t.done)
-		t.err = guard("background task", func() error { return f(ctx) })
+		defer stop(nil)
+		err := guard("background task", func() error { return f(ctx) })
+		if errors.Is(err, context.Canceled) && context.Cause(ctx) == errStopped {
+			err = errStopped // from ctx.Err: most of the world does not know causes
+		}
+		t.err = err
 	}()
 	return t
 }
@@ -31,7 +37,6 @@ func Background(ctx context.Context, f func(ctx context.Context) error) *Task {
 // Wait waits for the task to end by itself and returns its error.
 func (t *Task) Wait() error {
 	<-t.done
-	t.stop(nil)
 	return t.err
 }
 
@@ -39,15 +44,15 @@ func (t *Task) Wait() error {
 // ended because it was stopped.
 func (t *Task) Stop() error {
 	t.stop(errStopped)
-	<-t.done
-	if errors.Is(t.err, errStopped) {
-		return nil
+	if err := t.Wait(); !errors.Is(err, errStopped) {
+		return err
 	}
-	return t.err
+	return nil
 }
 
-// Every calls f every d on a goroutine of its own, until the function it
-// returns has been called and has returned.
+// Every calls f every d (> 0) on a goroutine of its own, until the function it
+// returns has been called and has returned. A panic of f ends the calls, and
+// stop panics with it as a [*PanicError].
 func Every(d time.Duration, f func()) (stop func()) {
 	t := Background(context.Background(), func(ctx context.Context) error {
 		tick := time.NewTicker(d)
@@ -61,7 +66,11 @@ func Every(d time.Duration, f func()) (stop func()) {
 			}
 		}
 	})
-	return func() { t.Stop() }
+	return func() {
+		if err := t.Stop(); err != nil {
+			panic(err)
+		}
+	}
 }
 
 // An Event happens once; any number of goroutines may wait for it. Make one

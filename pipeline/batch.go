@@ -102,7 +102,7 @@ func (b *Batch) endLoan(goesOn bool) {
 
 // reset empties b and keeps its memory.
 func (b *Batch) reset() {
-	clear(b.Records)
+	clear(b.Records[:cap(b.Records)]) // also of records that a stage has cut off: they hold images
 	clear(b.onReturn)
 	*b = Batch{
 		IDs:        b.IDs[:0],

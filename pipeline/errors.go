@@ -12,7 +12,7 @@ var ErrBusy = errors.New("flow is already running: one range at a time")
 // A PanicError is a panic of a source, a stage or a function given to [Map],
 // [ForEach] or [Background], as an error.
 type PanicError struct {
-	In    string // what panicked: the type of the stage, or "map"
+	In    string // what panicked: the type of the source or stage, "map", "for each" or "background task"
 	Value any    // what was given to panic
 	Stack []byte // of the goroutine that panicked
 }

@@ -37,7 +37,7 @@ func From[T any](s Source[T]) Flow[T] {
 		busy: new(atomic.Bool),
 		start: func(ctx context.Context, g *group) <-chan T {
 			out := make(chan T)
-			g.run(s, func() error { return s.Run(ctx, out) }, func() { close(out) })
+			g.run(name(s), func() error { return s.Run(ctx, out) }, func() { close(out) })
 			return out
 		},
 	}
@@ -61,7 +61,7 @@ func Via[A, B any](f Flow[A], s Stage[A, B]) Flow[B] {
 		start: func(ctx context.Context, g *group) <-chan B {
 			in := f.start(ctx, g)
 			out := make(chan B, ahead)
-			g.run(s, func() error { return s.Run(ctx, in, out) }, func() { close(out) })
+			g.run(name(s), func() error { return s.Run(ctx, in, out) }, func() { close(out) })
 			return out
 		},
 	}
@@ -79,8 +79,9 @@ var errDone = errors.New("the loop over the flow has ended")
 
 // All runs the flow. A *Batch is lent to the loop body and returns to the flow
 // when the body ends. An error is the last thing yielded, and comes with a zero
-// T. When the loop has ended, however it did, everything that ran for it has
-// ended too.
+// T. It is the first error of any source or stage, or the cause of ctx's
+// cancellation; values that were still on their way are dropped. When the loop
+// has ended, however it did, everything that ran for it has ended too.
 func (f Flow[T]) All(ctx context.Context) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		if !f.busy.CompareAndSwap(false, true) {
@@ -91,30 +92,37 @@ func (f Flow[T]) All(ctx context.Context) iter.Seq2[T, error] {
 		defer f.busy.Store(false)
 		ctx, done := context.WithCancelCause(ctx)
 		g, ctx := newGroup(ctx)
-		defer g.wait()      // runs first but for done: nothing outlives the loop
-		defer done(errDone) // wakes a stage that is still sending
+		defer g.wait()      // nothing outlives the loop
+		defer done(errDone) // runs before it: wakes a stage that is still sending
 		for v, err := range Values(ctx, f.start(ctx, g)) {
 			goesOn := yield(v, err)
 			if b, ok := any(v).(*Batch); ok && b != nil {
 				b.endLoan(goesOn)
 			}
-			if !goesOn {
+			if !goesOn || err != nil {
 				return
 			}
+		}
+		// The last stage has returned nil; that of another one may not have.
+		if err := context.Cause(ctx); err != nil {
+			var zero T
+			yield(zero, err)
 		}
 	}
 }
 
 // Values ranges over in until it is closed. When ctx is cancelled first, the
-// last thing it yields is the cause, with a zero T.
+// next and last thing it yields is the cause, with a zero T.
 func Values[T any](ctx context.Context, in <-chan T) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		for {
-			select {
-			case <-ctx.Done():
+			if ctx.Err() != nil { // or else select could go on for a while: it chooses at random
 				var zero T
 				yield(zero, context.Cause(ctx))
 				return
+			}
+			select {
+			case <-ctx.Done():
 			case v, ok := <-in:
 				if !ok || !yield(v, nil) {
 					return

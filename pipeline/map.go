@@ -15,7 +15,7 @@ type MapConfig[A any] struct {
 	Workers int           // values worked on at a time; default GOMAXPROCS
 	Window  int           // values started and not yet sent; default 4·Workers
 	Bytes   int64         // total weight of those; 0 for no limit
-	Weight  func(A) int64 // of one value; one heavier than Bytes goes alone
+	Weight  func(A) int64 // of one value; one heavier than Bytes goes alone; nil weighs nothing
 }
 
 // Map sends f of each value of in to out, Workers at a time, in the order of
@@ -50,7 +50,7 @@ func Map[A, B any](ctx context.Context, cfg MapConfig[A], in <-chan A, out chan<
 		weight int64
 		done   chan result // buffered: a worker never waits for the merger
 	}
-	order := make(chan ticket, window)
+	order := make(chan ticket, window-1) // and the one whose result is waited for or sent
 	work := make(chan ticket)
 
 	outer := ctx
@@ -88,7 +88,7 @@ func Map[A, B any](ctx context.Context, cfg MapConfig[A], in <-chan A, out chan<
 					r.v, err = f(ctx, t.v)
 					return err
 				})
-				t.done <- r
+				t.done <- r // errors wait for their turn here, so that the first in order wins
 			}
 			return nil
 		}, func() {})
@@ -114,9 +114,10 @@ func Map[A, B any](ctx context.Context, cfg MapConfig[A], in <-chan A, out chan<
 }
 
 // ForEach calls f for i = 0 … n−1, workers at a time (0 for GOMAXPROCS), and
-// waits for all. It takes the i in order, so that after a failure nothing
-// smaller is missing: the error returned is the one of the smallest i that
-// failed, on any number of workers. A panic of f is a [*PanicError].
+// waits for all. It takes the i in order and begins none after a failure, and
+// what has begun is finished, so that nothing smaller than a failed i is
+// missing: the error returned is the one of the smallest i that fails, on any
+// number of workers. A panic of f is a [*PanicError].
 func ForEach(ctx context.Context, workers, n int, f func(ctx context.Context, i int) error) error {
 	return ForEachWorker(ctx, workers, n, func(ctx context.Context, _, i int) error { return f(ctx, i) })
 }
@@ -138,13 +139,14 @@ func ForEachWorker(ctx context.Context, workers, n int, f func(ctx context.Conte
 				if i >= n {
 					return nil
 				}
-				err := context.Cause(ctx)
-				if err == nil {
-					err = guard("for each", func() error { return f(ctx, w, i) })
+				errs[w], at[w] = errExited, i // stands if f does not return
+				if ctx.Err() != nil {
+					errs[w] = context.Cause(ctx)
+				} else {
+					errs[w] = guard("for each", func() error { return f(ctx, w, i) })
 				}
-				if err != nil {
+				if errs[w] != nil {
 					failed.Store(true)
-					errs[w], at[w] = err, i
 					return nil
 				}
 			}

@@ -131,6 +131,7 @@ type TripletMeta struct {
 	Rows          int64            `json:"rows"`
 	Classes       int              `json:"classes"`
 	PairLabels    string           `json:"pair_labels,omitempty"` // "0 same, 1 different" in a pairs file
+	PairMargin    float64          `json:"pair_margin,omitempty"` // of the contrastive loss in a pairs file, in euclidean distance
 	P             int              `json:"p,omitempty"`           // batch scope only, as K and Batches
 	K             int              `json:"k,omitempty"`
 	Batches       int64            `json:"batches,omitempty"`

@@ -13,9 +13,8 @@ import (
 // (https://flatbuffers.dev/internals), where nothing is allocated.
 
 const (
-	arrowSchemaKey  = "ARROW:schema"
-	maxArrowSchema  = 1 << 20 // bytes of base64; larger ones are passed over
-	tensorExtension = "arrow.fixed_shape_tensor"
+	arrowSchemaKey = "ARROW:schema"
+	maxArrowSchema = 1 << 20 // bytes of base64; larger ones are passed over
 )
 
 // tensors finds the columns of type arrow.fixed_shape_tensor and their

@@ -18,25 +18,8 @@ import (
 	"github.com/apache/arrow/go/v17/arrow/memory"
 	"github.com/apache/arrow/go/v17/parquet"
 	"github.com/apache/arrow/go/v17/parquet/compress"
-	"github.com/pierrec/lz4/v4"
 	"github.com/tercet-ml/tercet/pipeline"
 )
-
-// lz4Raw lets the library of this version write LZ4_RAW, for tests.
-type lz4Raw struct{ compress.Codec }
-
-func (lz4Raw) Encode(_, src []byte) []byte {
-	dst := make([]byte, lz4.CompressBlockBound(len(src)))
-	n, err := new(lz4.Compressor).CompressBlock(src, dst)
-	if err != nil || n == 0 {
-		panic(fmt.Sprintf("lz4: %d bytes, %v", n, err))
-	}
-	return dst[:n]
-}
-func (c lz4Raw) EncodeLevel(dst, src []byte, _ int) []byte { return c.Encode(dst, src) }
-func (lz4Raw) CompressBound(n int64) int64                 { return int64(lz4.CompressBlockBound(int(n))) }
-
-func init() { compress.RegisterCodec(codecLZ4Raw, lz4Raw{}) }
 
 // testRows is n rows in records of at most 300, with nulls among the labels and
 // paths.

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/tercet-ml/tercet/loss/f32"
+	"github.com/tercet-ml/tercet/pipeline"
+	"github.com/tercet-ml/tercet/stages"
+	"github.com/tercet-ml/tercet/storage"
+)
+
+// An estimate is what tercet mine --dry-run says of a job.
+type estimate struct {
+	Pairs   int64   `json:"pairs"`
+	Rows    int64   `json:"rows"`    // at most
+	Bytes   int64   `json:"bytes"`   // at most, before compression
+	Seconds float64 `json:"seconds"` // from a sample of the work
+}
+
+// estimate prints how much there is to do, and writes nothing.
+func (j *mineJob) estimate(ctx context.Context, set *storage.Dataset) error {
+	var e estimate
+	anchors := int64(set.Len())
+	candidates := anchors
+	if j.mine.Scope == stages.ScopeBatch {
+		plan, err := j.plan(set)
+		if err != nil {
+			return err
+		}
+		b := int64(j.flags.p) * int64(j.flags.k)
+		anchors, candidates = plan.Steps()*b, b
+		e.Pairs = anchors * positivesOf(j.mine, int64(j.flags.k))
+	} else {
+		for _, n := range classSizes(set) {
+			e.Pairs += n * positivesOf(j.mine, n)
+		}
+	}
+	perPair := int64(j.mine.PerPair)
+	if perPair == 0 {
+		perPair = candidates // a listing rule in a batch
+	}
+	e.Rows = e.Pairs * perPair
+	rowBytes := int64(3*8 + 3*4 + 3*4 + 4 + 1)
+	if j.flags.emit == "pairs" {
+		e.Rows += e.Pairs
+		rowBytes = 2*8 + 4 + 2*4
+	}
+	e.Bytes = e.Rows * rowBytes
+	perImage, dim, err := j.timeImages(ctx, set)
+	if err != nil {
+		return err
+	}
+	mining := float64(anchors) * float64(candidates) * timeDistance(dim)
+	e.Seconds = (float64(set.Len())*perImage + mining) / float64(pipeline.Workers(j.flags.workers))
+	if j.flags.json {
+		return printJSON(j.stdout, e)
+	}
+	w := tabwriter.NewWriter(j.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "pairs\t%s\n", count(e.Pairs))
+	fmt.Fprintf(w, "rows\tat most %s %s\n", count(e.Rows), j.flags.emit)
+	fmt.Fprintf(w, "bytes\tat most %s, before compression and without paths\n", count(e.Bytes))
+	fmt.Fprintf(w, "time\tabout %s\n", time.Duration(e.Seconds*float64(time.Second)).Round(100*time.Millisecond))
+	return w.Flush()
+}
+
+// positivesOf is how many positives an anchor of a class of n images is paired with.
+func positivesOf(c stages.MineConfig, n int64) int64 {
+	if c.Positives > 0 {
+		return min(int64(c.Positives), n-1)
+	}
+	return n - 1
+}
+
+// classSizes are the number of images of each known class.
+func classSizes(set *storage.Dataset) []int64 {
+	sizes := make([]int64, len(set.Classes()))
+	for _, l := range set.Labels() {
+		if l != pipeline.Unknown {
+			sizes[l]++
+		}
+	}
+	return sizes
+}
+
+// timeImages is how long one image takes to be read and decoded, in seconds on
+// one core, from up to 64 of them spread over the data; and the dimension of
+// the embeddings.
+func (j *mineJob) timeImages(ctx context.Context, set *storage.Dataset) (perImage float64, dim int, err error) {
+	if set.EmbeddingDim() > 0 && j.flags.embedder != "pca" || !set.HasImages() {
+		return 1e-6, max(set.EmbeddingDim(), 1), nil
+	}
+	decode, size, err := j.decoder(ctx, set)
+	if err != nil {
+		return 0, 0, err
+	}
+	n := min(64, set.Len())
+	ids, records := make([]int64, n), make([]pipeline.Record, n)
+	for i := range ids {
+		ids[i] = int64(i) * int64(set.Len()) / int64(n)
+	}
+	if err := set.Read(ctx, ids, records); err != nil {
+		return 0, 0, err
+	}
+	start := time.Now()
+	if _, _, err := decode.Images(ctx, nil, records); err != nil {
+		return 0, 0, err
+	}
+	elapsed := time.Since(start).Seconds() * float64(pipeline.Workers(j.flags.workers))
+	dim = max(1, min(j.flags.dim, set.Len()-1, size.Len()))
+	return elapsed/float64(n) + float64(dim)*timeDistance(size.Len()), dim, nil
+}
+
+// timeDistance is how long one distance of that dimension takes, in seconds.
+func timeDistance(dim int) float64 {
+	const rows = 256
+	x, all, dst := make([]float32, dim), make([]float32, rows*dim), make([]float32, rows)
+	start, n := time.Now(), 0
+	for time.Since(start) < 20*time.Millisecond {
+		f32.SqEuclideans(dst, x, all)
+		n += rows
+	}
+	return time.Since(start).Seconds() / float64(n)
+}

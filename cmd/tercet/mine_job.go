@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/tercet-ml/tercet/pipeline"
+	"github.com/tercet-ml/tercet/stages"
+	"github.com/tercet-ml/tercet/storage"
+)
+
+// A mineJob is one run of tercet mine: its flags, checked.
+type mineJob struct {
+	flags          *mineFlags
+	mine           stages.MineConfig
+	short          stages.Short
+	size           pipeline.Shape // what is zero is the first image's
+	dimGiven       bool
+	meter          *pipeline.Meter
+	stdout, stderr io.Writer
+}
+
+// newMineJob checks everything that can be checked before a file is opened.
+func newMineJob(f *mineFlags, given *pflag.FlagSet) (*mineJob, error) {
+	j := &mineJob{flags: f, dimGiven: given.Changed("dim"), meter: new(pipeline.Meter)}
+	var err error
+	if j.mine.Loss, err = f.tripletLoss(given.Changed("margin")); err != nil {
+		return nil, err
+	}
+	if j.mine.Rule, err = stages.ParseRule(f.rule); err != nil {
+		return nil, usagef("--rule: %w", err)
+	}
+	if j.mine.Pick, err = stages.ParsePick(f.pick); err != nil {
+		return nil, usagef("--pick: %w", err)
+	}
+	if j.mine.Scope, err = stages.ParseScope(f.scope); err != nil {
+		return nil, usagef("--scope: %w", err)
+	}
+	if j.short, err = stages.ParseShort(f.short); err != nil {
+		return nil, usagef("--short: %w", err)
+	}
+	if j.size, err = parseShape("--size", f.size); err != nil {
+		return nil, err
+	}
+	j.mine.Seed, j.mine.Guards = f.seed, f.guards
+	j.mine.Guards.AllowDuplicates = !f.guardSameImage
+	if given.Changed("per-pair") {
+		if j.mine.PerPair = f.perPair; f.perPair < 1 {
+			return nil, usagef("--per-pair is %d, want 1 or more", f.perPair)
+		}
+	}
+	if given.Changed("positives") {
+		if j.mine.Positives, j.mine.PositivesBy, err = stages.ParsePositives(f.positives); err != nil {
+			return nil, usagef("--positives: %w", err)
+		}
+	}
+	switch {
+	case f.out == "" && !f.dryRun:
+		return nil, usagef("no output: name one with -o FILE, or ask for --dry-run")
+	case f.emit != "triplets" && f.emit != "pairs":
+		return nil, usagef("--emit is %q, want triplets or pairs", f.emit)
+	case f.embedder != "" && f.embedder != "pca" && f.embedder != "column":
+		return nil, usagef("--embedder is %q, want pca or column", f.embedder)
+	case f.dim < 1:
+		return nil, usagef("--dim is %d, want 1 or more", f.dim)
+	case f.batches < 0:
+		return nil, usagef("--batches is %d, want 0 for one epoch or more", f.batches)
+	case f.batches > 0 && j.mine.Scope != stages.ScopeBatch:
+		return nil, usagef("--batches is for --scope batch")
+	case !(f.pairMargin > 0):
+		return nil, usagef("--pair-margin is %v, want more than 0", f.pairMargin)
+	case f.saveEmbeddings != "" && f.saveEmbeddings == f.out:
+		return nil, usagef("--save-embeddings and --output name the same file")
+	}
+	return j, j.resolve()
+}
+
+// resolve fills the defaults in. A listing rule over a whole data set waits for
+// the data, which say how many triplets it would list.
+func (j *mineJob) resolve() error {
+	resolved, err := j.mine.Resolve()
+	if err != nil && j.listsAll() {
+		one := j.mine
+		one.PerPair = 1
+		_, err = one.Resolve()
+		return err
+	}
+	j.mine = resolved
+	return err
+}
+
+// listsAll reports whether every triplet of the data set was asked for.
+func (j *mineJob) listsAll() bool {
+	return j.mine.Scope == stages.ScopeDataSet && j.mine.Rule.Listing() && j.mine.PerPair == 0
+}
+
+// run does the job.
+func (j *mineJob) run(ctx context.Context, paths []string) error {
+	set, err := j.flags.open(ctx, paths)
+	if err != nil {
+		return err
+	}
+	defer set.Close()
+	if set.Len() == 0 {
+		return fmt.Errorf("%s: the data set has no rows", strings.Join(paths, " "))
+	}
+	if j.mine.Guards.SameGroup && set.Groups() == nil {
+		return usagef("--guard-same-group is set, but the data has no group column: name it with --group-column")
+	}
+	if j.listsAll() {
+		_, err := stages.NewScan(stages.ScanConfig{Mine: j.mine, Labels: set.Labels(), Groups: set.Groups()})
+		return err // how many that would be
+	}
+	if j.flags.dryRun {
+		return j.estimate(ctx, set)
+	}
+	if err := j.tryOutputs(); err != nil {
+		return err
+	}
+	emb, err := j.embed(ctx, set)
+	if err != nil {
+		return err
+	}
+	sum, err := j.write(ctx, set, emb)
+	if err != nil {
+		return err
+	}
+	if err := j.save(set, emb); err != nil {
+		return err
+	}
+	return j.print(sum)
+}
+
+// save writes the embeddings that were mined from, where that is asked for.
+func (j *mineJob) save(set *storage.Dataset, emb *embedded) error {
+	if j.flags.saveEmbeddings == "" {
+		return nil
+	}
+	_, err := storage.WriteSnapshot(j.flags.saveEmbeddings, storage.SnapshotMeta{
+		DataDigest: set.Digest(), Embedder: emb.name, Fingerprint: emb.Fingerprint, Normalised: emb.Normalised, Fit: emb.fit,
+	}, emb.Embeddings, j.flags.overwrite)
+	if err != nil {
+		return fmt.Errorf("--save-embeddings: %w", err)
+	}
+	return nil
+}

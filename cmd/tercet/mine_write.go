@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/tercet-ml/tercet/loss"
+	"github.com/tercet-ml/tercet/pipeline"
+	"github.com/tercet-ml/tercet/stages"
+	"github.com/tercet-ml/tercet/storage"
+)
+
+// A mining is what is mined from a data set: triplets in file order, and what
+// is known of them when they have all been read.
+type mining struct {
+	triplets pipeline.Flow[pipeline.MinedTriplet]
+	settings stages.MineConfig
+	report   func() stages.MineReport
+	plan     *stages.Plan // of batch scope
+	pairs    int64        // anchor-positive pairs; 0 where that is not known beforehand
+	end      func()
+}
+
+// mined describes the mining; nothing runs yet.
+func (j *mineJob) mined(set *storage.Dataset, emb *embedded) (*mining, error) {
+	if j.mine.Scope == stages.ScopeBatch {
+		return j.minedInBatches(set, emb)
+	}
+	done := new(counter[int])
+	scan, err := stages.NewScan(stages.ScanConfig{
+		Mine: j.mine, Embeddings: emb.Embeddings, Labels: set.Labels(), Same: emb.same, Groups: set.Groups(),
+		Workers: j.flags.workers, Meter: j.meter,
+		Progress: func(n, _ int) { done.Store(int64(n)) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	p := startProgress(j.stderr, "mine", int64(set.Len()), done.Load)
+	return &mining{
+		triplets: pipeline.From(scan).Prefetch(1024), settings: scan.Settings(), report: scan.Report, pairs: scan.Pairs(), end: p.end,
+	}, nil
+}
+
+func (j *mineJob) minedInBatches(set *storage.Dataset, emb *embedded) (*mining, error) {
+	plan, err := j.plan(set)
+	if err != nil {
+		return nil, err
+	}
+	cache, err := stages.NewCache(stages.CacheConfig{First: emb.Snapshot})
+	if err != nil {
+		return nil, err
+	}
+	miner, err := stages.NewMiner(stages.MinerConfig{Mine: j.mine, Same: emb.same, Groups: set.Groups(), Meter: j.meter})
+	if err != nil {
+		return nil, err
+	}
+	batches := pipeline.From(plan).Then(&stages.Embed{Cache: cache}, miner)
+	batches, end := watch(j, "mine", batches, int(plan.Steps()))
+	return &mining{
+		triplets: pipeline.Via(batches, stages.Mined{}), settings: miner.Settings(), report: miner.Report, plan: plan, end: end,
+	}, nil
+}
+
+func (j *mineJob) plan(set *storage.Dataset) (*stages.Plan, error) {
+	return stages.NewPlan(stages.PlanConfig{
+		Labels: set.Labels(), Data: set.Digest(), P: j.flags.p, K: j.flags.k, Short: j.short,
+		Seed: j.flags.seed, Steps: j.flags.batches, Config: pipeline.Digest("mine", j.mine),
+	})
+}
+
+// write mines, writes the file and says what it holds.
+func (j *mineJob) write(ctx context.Context, set *storage.Dataset, emb *embedded) (*summary, error) {
+	m, err := j.mined(set, emb)
+	if err != nil {
+		return nil, err
+	}
+	defer m.end()
+	cfg := storage.TripletConfig{Path: j.flags.out, Overwrite: j.flags.overwrite, Meta: j.meta(set, emb, m)}
+	var rows int64
+	if j.flags.emit == "pairs" {
+		rows, err = j.writePairs(ctx, cfg, m)
+	} else {
+		rows, err = j.writeTriplets(ctx, cfg, m, set)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return j.summarise(set, emb, m, rows), nil
+}
+
+// atOnce is how many rows are handed to a writer at a time.
+const atOnce = 1024
+
+func (j *mineJob) writeTriplets(ctx context.Context, cfg storage.TripletConfig, m *mining, set *storage.Dataset) (int64, error) {
+	paths, err := set.Paths(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if paths != nil {
+		cfg.SamplePath = func(id int64) string { return paths[id] }
+	}
+	w, err := storage.NewTripletWriter(cfg)
+	if err != nil {
+		return 0, err
+	}
+	defer w.Abort()
+	rows, err := drain(ctx, m.triplets, w.Write)
+	if err != nil {
+		return 0, err
+	}
+	report := m.report()
+	counts := report.Counts()
+	counts["rows"] = rows // fewer than triplets where a batch repeats an image
+	return rows, w.Close(counts)
+}
+
+func (j *mineJob) writePairs(ctx context.Context, cfg storage.TripletConfig, m *mining) (int64, error) {
+	w, err := storage.NewPairWriter(cfg)
+	if err != nil {
+		return 0, err
+	}
+	defer w.Abort()
+	l := m.settings.Loss
+	pairs := pipeline.Via(m.triplets, stages.Pairs{
+		Loss: loss.Contrastive{Margin: j.flags.pairMargin, Distance: loss.Euclidean}, Distance: l.Distance,
+	})
+	rows, err := drain(ctx, pairs, w.Write)
+	if err != nil {
+		return 0, err
+	}
+	report := m.report()
+	counts := report.Counts()
+	counts["rows"] = rows
+	return rows, w.Close(counts)
+}
+
+// drain hands the values of a flow to write, some at a time.
+func drain[T any](ctx context.Context, f pipeline.Flow[T], write func([]T) error) (rows int64, err error) {
+	buffer := make([]T, 0, atOnce)
+	for v, err := range f.All(ctx) {
+		if err != nil {
+			return rows, err
+		}
+		rows++
+		if buffer = append(buffer, v); len(buffer) == atOnce {
+			if err := write(buffer); err != nil {
+				return rows, err
+			}
+			buffer = buffer[:0]
+		}
+	}
+	return rows, write(buffer)
+}
+
+// meta is what the file says of itself.
+func (j *mineJob) meta(set *storage.Dataset, emb *embedded, m *mining) pipeline.TripletMeta {
+	s := m.settings
+	meta := pipeline.TripletMeta{
+		Scope: s.Scope.String(), Rule: s.Rule.String(), Pick: s.Pick.String(), PerPair: s.PerPair, Positives: s.Positives,
+		Loss: "triplet", Margin: s.Loss.Margin, Distance: s.Loss.Distance.String(), Normalised: emb.Normalised, Seed: s.Seed,
+		Embedder: emb.name, Fingerprint: emb.Fingerprint, Dim: emb.Embeddings.Dim,
+		DataDigest: set.Digest(), Rows: int64(set.Len()), Classes: len(set.Classes()), Guards: s.Guards.Names(),
+	}
+	if j.flags.emit == "pairs" {
+		meta.Loss, meta.PairMargin = "contrastive", j.flags.pairMargin
+	}
+	if m.plan != nil {
+		meta.P, meta.K, meta.Batches = j.flags.p, j.flags.k, m.plan.Steps()
+	}
+	return meta
+}
+
+// tryOutputs refuses outputs that exist or cannot be made, before any work is
+// done for them.
+func (j *mineJob) tryOutputs() error {
+	w, err := storage.NewTripletWriter(storage.TripletConfig{
+		Path: j.flags.out, Overwrite: j.flags.overwrite, Meta: pipeline.TripletMeta{Scope: j.mine.Scope.String()},
+	})
+	if errors.Is(err, storage.ErrUnsupported) {
+		return usagef("--output: %w", err)
+	}
+	if err != nil {
+		return err
+	}
+	w.Abort()
+	if j.flags.saveEmbeddings == "" {
+		return nil
+	}
+	draft, err := storage.NewDraft(storage.OS, j.flags.saveEmbeddings, j.flags.overwrite)
+	if err != nil {
+		return fmt.Errorf("--save-embeddings: %w", err)
+	}
+	draft.Abort()
+	return nil
+}

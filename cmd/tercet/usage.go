@@ -1,0 +1,87 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/tercet-ml/tercet/stages"
+	"github.com/tercet-ml/tercet/storage"
+)
+
+// A usageError is a mistake in how the program was called: exit code 2.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+// isUsage reports whether err is the caller's mistake rather than the data's.
+func isUsage(err error) bool {
+	var (
+		called usageError
+		mined  *stages.UsageError
+		split  *storage.SplitError
+		column *storage.ColumnError
+	)
+	return errors.As(err, &called) || errors.As(err, &mined) || errors.As(err, &split) || errors.As(err, &column)
+}
+
+// flagOf names the flag behind a field of the library's settings.
+var flagOf = map[string]string{
+	"MineConfig.Loss.Margin":      "--margin",
+	"MineConfig.Loss.Distance":    "--distance",
+	"MineConfig.Rule":             "--rule",
+	"MineConfig.Pick":             "--pick",
+	"MineConfig.PerPair":          "--per-pair",
+	"MineConfig.Positives":        "--positives",
+	"MineConfig.PositivesBy":      "--positives",
+	"MineConfig.Guards.Floor":     "--guard-floor",
+	"MineConfig.Guards.Relative":  "--guard-relative",
+	"MineConfig.Guards.SkipRanks": "--guard-skip-ranks",
+	"MineConfig.Guards.ClassCap":  "--guard-class-cap",
+	"PlanConfig.P":                "--p",
+	"PlanConfig.K":                "--k",
+	"PlanConfig.Steps":            "--batches",
+}
+
+// message is err in the words of the command line.
+func message(err error) string {
+	text := strings.ReplaceAll(err.Error(), "DecodeConfig.MaxPixels", "--max-pixels")
+	var mined *stages.UsageError
+	if errors.As(err, &mined) {
+		if flag, ok := flagOf[mined.Field]; ok {
+			return strings.Replace(text, mined.Error(), flag+" "+mined.Reason, 1)
+		}
+	}
+	return text
+}
+
+// hintFor says what can be done about err; "" where the message says it all.
+func hintFor(err error) string {
+	var (
+		split  *storage.SplitError
+		column *storage.ColumnError
+		row    *storage.RowError
+	)
+	switch {
+	case errors.As(err, &split):
+		return "choose with --split"
+	case errors.As(err, &column):
+		return "name it with --" + column.Role + "-column"
+	case errors.Is(err, storage.ErrExists):
+		return "replace it with --overwrite, or write to another name"
+	case errors.Is(err, storage.ErrMemory):
+		return "allow more with --memory"
+	case errors.Is(err, storage.ErrNoData):
+		return "name Parquet or Arrow files, globs, or folders that hold them"
+	case errors.Is(err, storage.ErrCorrupt):
+		return "copy or make the file again"
+	case errors.As(err, &row):
+		return "tercet inspect lists every row that cannot be read"
+	}
+	return ""
+}

@@ -1,0 +1,156 @@
+package loss
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/tercet-ml/tercet/pipeline"
+)
+
+// A Workspace is memory that losses use again from call to call. The zero
+// value is ready. One call at a time uses it.
+type Workspace struct {
+	// Losses holds the loss of each item in order, after a call of a loss whose
+	// Reduction is None. It is valid until the next call.
+	Losses []float64
+
+	dim  int
+	rows []float64 // B×D; of length 1 after normalise
+	norm []float64 // B lengths before that; empty when rows are as given
+	grad []float64 // B×D, with respect to rows; empty when nobody asks
+	tiny float64   // a distance that is nothing but the rounding of normalise
+
+	dist []float64 // B, from the anchor
+	coef []float64 // B, ∂loss/∂dist
+	band bands
+}
+
+// compute is a loss between float32 embeddings and a float32 gradient. eval
+// finds ws.rows loaded and leaves their gradient in ws.grad.
+func (ws *Workspace) compute(grad pipeline.Embeddings, in Input, eval func(*Workspace, Input) (pipeline.LossStats, error)) (pipeline.LossStats, error) {
+	if err := ws.load(grad, in); err != nil {
+		return pipeline.LossStats{}, err
+	}
+	stats, err := eval(ws, in)
+	if err != nil {
+		return pipeline.LossStats{}, err
+	}
+	if err := ws.store(grad, in); err != nil {
+		return pipeline.LossStats{}, err
+	}
+	return stats, nil
+}
+
+// load checks the shapes of in and grad and takes over in's embeddings.
+func (ws *Workspace) load(grad pipeline.Embeddings, in Input) error {
+	emb := in.Embeddings
+	b := emb.Len()
+	switch {
+	case b*emb.Dim != len(emb.Data):
+		return fmt.Errorf("loss: %d embedding values are no rows of %d", len(emb.Data), emb.Dim)
+	case grad.Data != nil && (grad.Dim != emb.Dim || len(grad.Data) != len(emb.Data)):
+		return fmt.Errorf("loss: gradient of %d×%d values for embeddings of %d×%d", grad.Len(), grad.Dim, b, emb.Dim)
+	case in.Labels != nil && len(in.Labels) != b:
+		return fmt.Errorf("loss: %d labels for %d embeddings", len(in.Labels), b)
+	case in.IDs != nil && len(in.IDs) != b:
+		return fmt.Errorf("loss: %d sample ids for %d embeddings", len(in.IDs), b)
+	}
+	ws.Losses = ws.Losses[:0]
+	ws.dim = emb.Dim
+	ws.rows = resize(ws.rows, len(emb.Data))
+	for k, v := range emb.Data {
+		x := float64(v)
+		if math.IsNaN(x) || math.IsInf(x, 0) {
+			return rowError(in, k/emb.Dim, fmt.Sprintf("value %d is %v", k%emb.Dim, v))
+		}
+		ws.rows[k] = x
+	}
+	ws.norm, ws.tiny = ws.norm[:0], 0
+	ws.grad = ws.grad[:0]
+	if grad.Data != nil {
+		ws.grad = resize(ws.grad, len(emb.Data))
+		clear(ws.grad)
+	}
+	ws.dist = resize(ws.dist, b)
+	ws.coef = resize(ws.coef, b)
+	return nil
+}
+
+// normalise scales every row to length 1.
+func (ws *Workspace) normalise(in Input) error {
+	ws.norm = resize(ws.norm, in.Embeddings.Len())
+	for i := range ws.norm {
+		row := ws.row(i)
+		var sum float64
+		for _, v := range row {
+			sum += float64(v * v)
+		}
+		if sum == 0 {
+			return rowError(in, i, "zero vector, which has no direction to normalise")
+		}
+		ws.norm[i] = math.Sqrt(sum)
+		for k := range row {
+			row[k] /= ws.norm[i]
+		}
+	}
+	ws.tiny = float64(ws.dim) * 0x1p-52
+	return nil
+}
+
+// finish divides the gradient by divisor and takes it back through
+// normalise: ∂x = (∂z − z(z·∂z))/‖x‖ for z = x/‖x‖.
+func (ws *Workspace) finish(divisor float64) {
+	if len(ws.grad) == 0 {
+		return
+	}
+	for k := range ws.grad {
+		ws.grad[k] /= divisor
+	}
+	for i, norm := range ws.norm {
+		z, g := ws.row(i), ws.gradRow(i)
+		var along float64
+		for k, v := range z {
+			along += float64(v * g[k])
+		}
+		for k, v := range z {
+			g[k] = (g[k] - float64(v*along)) / norm
+		}
+	}
+}
+
+// store rounds the gradient into dst, which may be the zero value.
+func (ws *Workspace) store(dst pipeline.Embeddings, in Input) error {
+	for k, g := range ws.grad {
+		v := float32(g)
+		if math.IsInf(float64(v), 0) {
+			return rowError(in, k/ws.dim, fmt.Sprintf("gradient %g of value %d is beyond float32", g, k%ws.dim))
+		}
+		dst.Data[k] = v
+	}
+	return nil
+}
+
+func (ws *Workspace) row(i int) []float64 { return ws.rows[i*ws.dim:][:ws.dim] }
+
+func (ws *Workspace) gradRow(i int) []float64 { return ws.grad[i*ws.dim:][:ws.dim] }
+
+// resize is s with n values, which are whatever they were.
+func resize[T any](s []T, n int) []T { return slices.Grow(s[:0], n)[:n] }
+
+func rowError(in Input, row int, reason string) error {
+	err := &RowError{Row: row, ID: -1, Reason: reason}
+	if in.IDs != nil {
+		err.ID = in.IDs[row]
+	}
+	return err
+}
+
+// needLabels is the check of losses over a whole batch.
+func needLabels(in Input) error {
+	if in.Labels == nil && in.Embeddings.Len() > 0 {
+		return errors.New("loss: a loss over a whole batch needs its labels")
+	}
+	return nil
+}

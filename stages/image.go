@@ -1,0 +1,189 @@
+package stages
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	"image/gif"
+	"image/jpeg"
+	"image/png"
+	"io"
+
+	"github.com/tercet-ml/tercet/pipeline"
+	"golang.org/x/image/webp"
+)
+
+// A format is one of those this package reads. There are no others: nothing is
+// guessed from a name, and no decoder runs because some package registered it.
+type format struct {
+	name   string
+	magic  string // its first bytes; '?' is any byte
+	config func(data []byte) (image.Config, error)
+	decode func(data []byte) (image.Image, error)
+	// facts are what decoding takes per pixel at its peak, in bytes, and the
+	// EXIF block, or nil. The sums are rounded up.
+	facts func(data []byte, cfg image.Config) (perPixel int64, exif []byte)
+}
+
+var formats = []format{
+	{"PNG", "\x89PNG\r\n\x1a\n", config(png.DecodeConfig), pixels(png.Decode), pngFacts},
+	{"JPEG", "\xff\xd8\xff", config(jpeg.DecodeConfig), pixels(jpeg.Decode), jpegFacts},
+	{"GIF", "GIF8?a", config(gif.DecodeConfig), pixels(gif.Decode), gifFacts},
+	{"WebP", "RIFF????WEBP", config(webp.DecodeConfig), pixels(webp.Decode), webpFacts},
+}
+
+type header struct {
+	format        *format // nil for raw pixels
+	height, width int     // as stored
+	orientation   int     // EXIF: 1 to 8
+	bytes         int64   // what decoding takes at its peak
+}
+
+// shown is the size of the image turned as its orientation says.
+func (h header) shown() (height, width int) {
+	if h.orientation >= 5 {
+		return h.width, h.height
+	}
+	return h.height, h.width
+}
+
+// readHeader tells the format and reads the size, without decoding a pixel or
+// allocating by what the image says.
+func readHeader(rec pipeline.Record, maxPixels int64) (header, error) {
+	if rec.Raw != (pipeline.Raw{}) {
+		return rawHeader(rec)
+	}
+	f := formatOf(rec.Image)
+	if f == nil {
+		if len(rec.Image) == 0 {
+			return header{}, errors.New("image is empty")
+		}
+		return header{}, fmt.Errorf("image begins with %q: want PNG, JPEG, GIF or WebP", rec.Image[:min(len(rec.Image), 12)])
+	}
+	cfg, err := f.config(rec.Image)
+	if err != nil {
+		return header{}, fmt.Errorf("read %s header: %w", f.name, err)
+	}
+	h, w := int64(cfg.Height), int64(cfg.Width)
+	if h < 1 || w < 1 {
+		return header{}, fmt.Errorf("%s image is %d×%d", f.name, h, w)
+	}
+	if h > maxPixels/w {
+		return header{}, fmt.Errorf("%s image is %d×%d: more than the %d pixels an image may have (DecodeConfig.MaxPixels)", f.name, h, w, maxPixels)
+	}
+	perPixel, exif := f.facts(rec.Image, cfg)
+	return header{
+		format:      f,
+		height:      cfg.Height,
+		width:       cfg.Width,
+		orientation: orientation(exif),
+		bytes:       perPixel * (h + 32) * (w + 32), // JPEG and WebP work in blocks of up to 32
+	}, nil
+}
+
+// formatOf is the format whose magic data begins with; nil for none.
+func formatOf(data []byte) *format {
+	for i := range formats {
+		if matches(data, formats[i].magic) {
+			return &formats[i]
+		}
+	}
+	return nil
+}
+
+func matches(data []byte, magic string) bool {
+	if len(data) < len(magic) {
+		return false
+	}
+	for i := range len(magic) {
+		if magic[i] != '?' && data[i] != magic[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// FormatOf names the format of an encoded image by its first bytes: "PNG",
+// "JPEG", "GIF" or "WebP"; "" for anything else, which cannot be decoded.
+func FormatOf(image []byte) string {
+	if f := formatOf(image); f != nil {
+		return f.name
+	}
+	return ""
+}
+
+// decode decodes the image that h was read from to rows of C planes.
+func (h header) decode(rec pipeline.Record, channels int) (rows, error) {
+	if h.format == nil {
+		return rawRows(rec, channels)
+	}
+	img, err := h.format.decode(rec.Image)
+	if err != nil {
+		return nil, fmt.Errorf("decode %s: %w", h.format.name, err)
+	}
+	whole := image.Rect(0, 0, h.width, h.height)
+	if frame := img.Bounds(); frame != whole {
+		if h.format.name != "GIF" || !frame.In(whole) {
+			return nil, fmt.Errorf("decode %s: its header says %d×%d, and it is %d×%d", h.format.name, h.height, h.width, frame.Dy(), frame.Dx())
+		}
+		canvas := image.NewNRGBA(whole) // a first frame may leave parts of the screen empty
+		draw.Draw(canvas, frame, img, frame.Min, draw.Src)
+		img = canvas
+	}
+	return rowsOf(img, channels), nil
+}
+
+func config(f func(io.Reader) (image.Config, error)) func([]byte) (image.Config, error) {
+	return func(data []byte) (image.Config, error) { return f(bytes.NewReader(data)) }
+}
+
+func pixels(f func(io.Reader) (image.Image, error)) func([]byte) (image.Image, error) {
+	return func(data []byte) (image.Image, error) { return f(bytes.NewReader(data)) }
+}
+
+func pngFacts(data []byte, cfg image.Config) (int64, []byte) {
+	perPixel := int64(8)
+	switch m := cfg.ColorModel; m.(type) {
+	case color.Palette:
+		perPixel = 1
+	default:
+		switch m {
+		case color.GrayModel:
+			perPixel = 1
+		case color.Gray16Model:
+			perPixel = 2
+		case color.RGBAModel, color.NRGBAModel:
+			perPixel = 4
+		}
+	}
+	if len(data) > 28 && data[28] != 0 {
+		perPixel *= 2 // interlaced: the passes are images of their own
+	}
+	return perPixel, pngEXIF(data)
+}
+
+func jpegFacts(data []byte, cfg image.Config) (int64, []byte) {
+	planes := int64(3)
+	switch cfg.ColorModel {
+	case color.GrayModel:
+		planes = 1
+	case color.CMYKModel:
+		planes = 4
+	}
+	perPixel := planes
+	if planes > 1 {
+		perPixel += 4 // for a copy, where the planes are not YCbCr
+	}
+	progressive, exif := jpegSegments(data)
+	if progressive {
+		perPixel += 4 * planes // all coefficients are kept until the last scan
+	}
+	return perPixel, exif
+}
+
+func gifFacts([]byte, image.Config) (int64, []byte) { return 1 + 4, nil } // frame and canvas
+
+func webpFacts(data []byte, _ image.Config) (int64, []byte) { return 12, webpEXIF(data) }

@@ -1,0 +1,163 @@
+package stages
+
+import (
+	"encoding/binary"
+	"fmt"
+	"image"
+	"image/color"
+	"math"
+
+	"github.com/tercet-ml/tercet/pipeline"
+)
+
+// rows writes row y of an image of width w to dst, as C planes of w values
+// each, in [0, 1].
+type rows func(dst []float32, y int)
+
+// unit8 is v/255 for the 256 values of a byte.
+var unit8 = func() (t [256]float32) {
+	for v := range t {
+		t[v] = float32(v) / 255
+	}
+	return t
+}()
+
+// rowsOf reads img. All ways give the values of [image/color.Color.RGBA], to
+// the 16 bits that has, laid over white; the first three are faster.
+func rowsOf(img image.Image, channels int) rows {
+	w := img.Bounds().Dx()
+	switch m := img.(type) {
+	case *image.Gray:
+		return func(dst []float32, y int) {
+			for x, v := range m.Pix[y*m.Stride:][:w] {
+				dst[x] = unit8[v]
+			}
+			replicate(dst, w)
+		}
+	case *image.YCbCr:
+		return func(dst []float32, y int) {
+			for x := range w {
+				c := m.COffset(x, y)
+				r, g, b := color.YCbCrToRGB(m.Y[m.YOffset(x, y)], m.Cb[c], m.Cr[c])
+				put(dst, x, w, uint32(r)*0x101, uint32(g)*0x101, uint32(b)*0x101)
+			}
+		}
+	case *image.Paletted:
+		var table [256][3]float32
+		for i, c := range m.Palette[:min(len(m.Palette), 256)] {
+			r, g, b := overWhite(c.RGBA())
+			put(table[i][:channels], 0, 1, r, g, b)
+		}
+		return func(dst []float32, y int) {
+			for x, i := range m.Pix[y*m.Stride:][:w] {
+				for c := range channels {
+					dst[c*w+x] = table[i][c]
+				}
+			}
+		}
+	case image.RGBA64Image:
+		return func(dst []float32, y int) {
+			for x := range w {
+				r, g, b := overWhite(m.RGBA64At(x, y).RGBA())
+				put(dst, x, w, r, g, b)
+			}
+		}
+	default:
+		return func(dst []float32, y int) {
+			for x := range w {
+				r, g, b := overWhite(m.At(x, y).RGBA())
+				put(dst, x, w, r, g, b)
+			}
+		}
+	}
+}
+
+// overWhite lays a colour over white. r, g and b are multiplied by a already.
+func overWhite(r, g, b, a uint32) (uint32, uint32, uint32) {
+	return r + 0xffff - a, g + 0xffff - a, b + 0xffff - a
+}
+
+// put stores a colour of 16 bits a channel at x of the len(dst)/w planes of dst.
+func put(dst []float32, x, w int, r, g, b uint32) {
+	if len(dst) == w {
+		dst[x] = float32(luma(r, g, b)) / 0xffff
+		return
+	}
+	dst[x] = float32(r) / 0xffff
+	dst[x+w] = float32(g) / 0xffff
+	dst[x+2*w] = float32(b) / 0xffff
+}
+
+// luma is Rec. 601 as in [image/color.Gray16Model].
+func luma(r, g, b uint32) uint32 { return (19595*r + 38470*g + 7471*b + 1<<15) >> 16 }
+
+// replicate copies the first plane of dst to the others.
+func replicate(dst []float32, w int) {
+	for at := w; at < len(dst); at += w {
+		copy(dst[at:at+w], dst[:w])
+	}
+}
+
+// rawHeader checks what a record says of its raw pixels against their bytes.
+func rawHeader(rec pipeline.Record) (header, error) {
+	s, size := rec.Raw.Shape, int64(1)
+	if rec.Raw.Float {
+		size = 4
+	}
+	if s.C != 1 && s.C != 3 || s.H < 1 || s.W < 1 {
+		return header{}, fmt.Errorf("raw pixels have %d channels of %d×%d, want 1 or 3 channels and a size", s.C, s.H, s.W)
+	}
+	have := int64(len(rec.Image))
+	if int64(s.H) > have/int64(s.W) || have != size*int64(s.Len()) {
+		return header{}, fmt.Errorf("raw pixels take %d bytes, want %d for each of %d×%d×%d values", have, size, s.C, s.H, s.W)
+	}
+	return header{height: s.H, width: s.W, orientation: 1}, nil
+}
+
+// rawRows reads raw pixels where they are. A float outside [0, 1] is an error.
+func rawRows(rec pipeline.Record, channels int) (rows, error) {
+	s, data := rec.Raw.Shape, rec.Image
+	value := func(i int) float32 { return unit8[data[i]] }
+	if rec.Raw.Float {
+		value = func(i int) float32 { return math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:])) }
+		for i := range s.Len() {
+			if v := value(i); !(v >= 0 && v <= 1) {
+				return nil, fmt.Errorf("raw pixel value %d is %v, want 0 to 1", i, v)
+			}
+		}
+	}
+	at := func(c, y, x int) float32 { return value((c*s.H+y)*s.W + x) }
+	if rec.Raw.Interleaved {
+		at = func(c, y, x int) float32 { return value((y*s.W+x)*s.C + c) }
+	}
+	switch {
+	case s.C == channels:
+		return func(dst []float32, y int) {
+			for c := range channels {
+				for x := range s.W {
+					dst[c*s.W+x] = at(c, y, x)
+				}
+			}
+		}, nil
+	case s.C == 1:
+		return func(dst []float32, y int) {
+			for x := range s.W {
+				dst[x] = at(0, y, x)
+			}
+			replicate(dst, s.W)
+		}, nil
+	default:
+		return func(dst []float32, y int) {
+			for x := range s.W {
+				dst[x] = grey(at(0, y, x), at(1, y, x), at(2, y, x))
+			}
+		}, nil
+	}
+}
+
+// grey is luma without rounding to 16 bits, for pixels that are not of 16 bits.
+// The conversions forbid fused multiply-adds.
+func grey(r, g, b float32) float32 {
+	sum := float64(19595*float64(r)) + float64(38470*float64(g))
+	return float32((sum + float64(7471*float64(b))) / 65536)
+}

@@ -1,0 +1,238 @@
+package stages
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tercet-ml/tercet/loss"
+	"github.com/tercet-ml/tercet/pipeline"
+)
+
+// scanned runs a scan.
+func scanned(t testing.TB, cfg ScanConfig) []pipeline.MinedTriplet {
+	t.Helper()
+	s, err := NewScan(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return drain(t, s)
+}
+
+func drain(t testing.TB, s *Scan) (list []pipeline.MinedTriplet) {
+	t.Helper()
+	for tr, err := range pipeline.From(s).All(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, tr)
+	}
+	return list
+}
+
+func TestScanIsTheDefinition(t *testing.T) {
+	problems(t, ScopeDataSet, false, func(t *testing.T, rng *rand.Rand, cfg MineConfig, p *pool) {
+		list, report := define(cfg, p, p, 3)
+		list = capped(cfg, p, list, &report)
+		s, err := NewScan(ScanConfig{
+			Mine: cfg, Embeddings: p.emb, Labels: p.labels, Same: p.same, Groups: p.groups, Generation: 3,
+			Workers: 1 + rng.IntN(3), Block: 1 + rng.IntN(30),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := drain(t, s)
+		var triplets []pipeline.Triplet
+		rank := int32(0)
+		for i, m := range got {
+			if i > 0 && m.Anchor == got[i-1].Anchor && m.Positive == got[i-1].Positive {
+				rank++
+			} else {
+				rank = 0
+			}
+			l := p.labels
+			if m.Rank != rank || m.Generation != 3 || m.Batch != -1 ||
+				m.AnchorLabel != l[m.Anchor] || m.PositiveLabel != l[m.Positive] || m.NegativeLabel != l[m.Negative] {
+				t.Errorf("triplet %d is %+v, want rank %d, generation 3, batch −1 and the labels of the samples", i, m, rank)
+			}
+			triplets = append(triplets, pipeline.Triplet{
+				Anchor: int32(m.Anchor), Positive: int32(m.Positive), Negative: int32(m.Negative),
+				AP: m.AP, AN: m.AN, Loss: m.Loss, Kind: m.Kind,
+			})
+		}
+		compare(t, cfg, triplets, list)
+		r := s.Report()
+		sameReport(t, r, report)
+		if r.Triplets != int64(len(got)) || r.Hard+r.SemiHard+r.Easy != r.Triplets {
+			t.Errorf("%d triplets reported, %d by kind; %d mined", r.Triplets, r.Hard+r.SemiHard+r.Easy, len(got))
+		}
+		if s.Pairs() != r.Pairs {
+			t.Errorf("%d pairs foretold, %d looked at", s.Pairs(), r.Pairs)
+		}
+	})
+}
+
+// TestScanIsItselfEverywhere: neither workers nor blocks show, nor a second run.
+func TestScanIsItselfEverywhere(t *testing.T) {
+	b := clustered(700, 24, 30)
+	for _, rule := range []Rule{SemiHard, VGG, TFA} {
+		cfg := ScanConfig{
+			Mine:       MineConfig{Loss: loss.TripletMargin{Margin: 0.2}, Rule: rule, PerPair: 2, Guards: Guards{SkipRanks: 1, ClassCap: 90}},
+			Embeddings: b.Embeddings, Labels: b.Labels, Workers: 1, Block: 700,
+		}
+		first, err := NewScan(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := drain(t, first)
+		if len(want) < 1000 {
+			t.Fatalf("%v: %d triplets: too few to mean something", rule, len(want))
+		}
+		if !slices.Equal(drain(t, first), want) {
+			t.Errorf("%v: a second run gives other triplets", rule)
+		}
+		for _, c := range []struct{ workers, block int }{{1, 1}, {2, 64}, {7, 13}, {7, 0}} {
+			cfg.Workers, cfg.Block = c.workers, c.block
+			s, err := NewScan(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(drain(t, s), want) {
+				t.Errorf("%v: %d workers and blocks of %d give other triplets", rule, c.workers, c.block)
+			}
+			if s.Report() != first.Report() {
+				t.Errorf("%v: %d workers and blocks of %d report\n%+v, want\n%+v", rule, c.workers, c.block, s.Report(), first.Report())
+			}
+		}
+	}
+}
+
+// TestPartsMerge splits the candidates and merges partial results in random order.
+func TestPartsMerge(t *testing.T) {
+	problems(t, ScopeDataSet, false, func(t *testing.T, rng *rand.Rand, cfg MineConfig, p *pool) {
+		var c census
+		if err := c.take(p, &MineReport{}); err != nil {
+			t.Fatal(err)
+		}
+		n := len(p.labels)
+		partsOf := func(cuts []int) []*block {
+			var parts []*block
+			for i := range len(cuts) - 1 {
+				b := newBlock(cfg, p.emb.Dim)
+				for row, l := range p.labels {
+					if l != pipeline.Unknown {
+						b.next().begin(mineKey(cfg.Seed, 0), p, row, c.of(l), p)
+					}
+				}
+				if err := b.pass(t.Context(), p, cuts[i], cuts[i+1]); err != nil {
+					t.Fatal(err)
+				}
+				parts = append(parts, b)
+			}
+			return parts
+		}
+		result := func(b *block) (list []defined, r MineReport) {
+			b.collect(&r, &c, func(a *search, p *pair, f found) {
+				list = append(list, defined{a.row, p.row, int(f.row), p.ap, f.d})
+			})
+			return list, r
+		}
+		want, wantReport := result(partsOf([]int{0, n})[0])
+		for _, count := range []int{1, 3, 17} {
+			cuts := []int{0, n}
+			for range count - 1 {
+				cuts = append(cuts, rng.IntN(n+1))
+			}
+			slices.Sort(cuts)
+			parts := partsOf(cuts)
+			for len(parts) > 1 { // any two, either way
+				rng.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
+				parts[0].merge(parts[1])
+				parts = slices.Delete(parts, 1, 2)
+			}
+			got, report := result(parts[0])
+			if !slices.Equal(got, want) || report != wantReport {
+				t.Errorf("%d parts merge into %v, want %v", count, got, want)
+			}
+		}
+	})
+}
+
+func TestScanRefusals(t *testing.T) {
+	b := line("AAAABBBC", 0, 1, 2, 3, 4, 5, 6, 7)
+	margin := loss.TripletMargin{Margin: 0.2}
+	for _, tt := range []struct {
+		name   string
+		change func(c *ScanConfig)
+		want   string
+	}{
+		{"margin", func(c *ScanConfig) { c.Mine.Loss.Margin = 0 }, "stages: MineConfig.Loss.Margin is 0, want > 0 in units of sqeuclidean"},
+		{"all", func(c *ScanConfig) { c.Mine.Rule = All }, "stages: MineConfig.PerPair is not set, and rule all would list 78 triplets: want 1 or more a pair"},
+		{"all, 1 positive", func(c *ScanConfig) { c.Mine.Rule, c.Mine.Positives = All, 1 }, "rule all would list 31 triplets"},
+		{"batch-all", func(c *ScanConfig) { c.Mine.Rule = BatchAll }, "rule batch-all would list up to 78 triplets"},
+		{"vgg", func(c *ScanConfig) { c.Mine.Rule, c.Mine.Loss.Distance = VGG, loss.Euclidean }, "MineConfig.Loss.Distance is euclidean, but rule vgg is defined on squared distances"},
+		{"tfa", func(c *ScanConfig) { c.Mine.Rule, c.Mine.Pick.By = TFA, Farthest }, "MineConfig.Pick is farthest, but rule tfa takes the nearest"},
+		{"batch-hard", func(c *ScanConfig) { c.Mine.Rule, c.Mine.Positives = BatchHard, 4 }, "rule batch-hard takes the farthest positive"},
+		{"window", func(c *ScanConfig) { c.Mine.Pick = Pick{By: ByRank, First: 2, Last: 1} }, "MineConfig.Pick is window:2-1"},
+		{"per pair", func(c *ScanConfig) { c.Mine.PerPair = -1 }, "MineConfig.PerPair is -1, want 1 or more"},
+		{"positives", func(c *ScanConfig) { c.Mine.Positives = -2 }, "MineConfig.Positives is -2"},
+		{"floor", func(c *ScanConfig) { c.Mine.Guards.Floor = -1 }, "MineConfig.Guards.Floor is -1"},
+		{"groups", func(c *ScanConfig) { c.Mine.Guards.SameGroup = true }, "the data has no group column"},
+		{"same", func(c *ScanConfig) { c.Same = make([]int32, 3) }, "ScanConfig.Same has 3 numbers for 8 samples"},
+	} {
+		cfg := ScanConfig{Mine: MineConfig{Loss: margin}, Embeddings: b.Embeddings, Labels: b.Labels}
+		tt.change(&cfg)
+		_, err := NewScan(cfg)
+		var usage *UsageError
+		if !errors.As(err, &usage) || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: error %v, want a usage error with %q", tt.name, err, tt.want)
+		}
+	}
+}
+
+func TestScanStops(t *testing.T) {
+	b := clustered(400, 8, 10)
+	s, err := NewScan(ScanConfig{Mine: MineConfig{Loss: loss.TripletMargin{Margin: 0.2}}, Embeddings: b.Embeddings, Labels: b.Labels, Block: 16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, err := range pipeline.From(s).All(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen++; seen == 3 {
+			break
+		}
+	}
+	if len(drain(t, s)) < 1000 {
+		t.Error("a scan that was left does not run again")
+	}
+}
+
+func BenchmarkScan(b *testing.B) {
+	for _, n := range []int{2000, 10000} {
+		for _, pick := range []Order{Random, Nearest} {
+			b.Run(fmt.Sprintf("rows=%d/dim=64/pick=%v", n, Pick{By: pick}), func(b *testing.B) {
+				batch := clustered(n, 64, n/100)
+				s, err := NewScan(ScanConfig{
+					Mine:       MineConfig{Loss: loss.TripletMargin{Margin: 0.2}, Pick: Pick{By: pick}},
+					Embeddings: batch.Embeddings, Labels: batch.Labels,
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+				for b.Loop() {
+					if len(drain(b, s)) == 0 {
+						b.Fatal("no triplets")
+					}
+				}
+				b.ReportMetric(float64(s.Pairs())*float64(b.N)/b.Elapsed().Seconds(), "pairs/s")
+				b.ReportMetric(float64(n)*float64(n)*float64(b.N)/b.Elapsed().Seconds(), "distances/s")
+			})
+		}
+	}
+}

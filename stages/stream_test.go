@@ -1,0 +1,160 @@
+package stages_test
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"runtime"
+	"testing"
+
+	"github.com/tercet-ml/tercet/loss"
+	"github.com/tercet-ml/tercet/pipeline"
+	"github.com/tercet-ml/tercet/stages"
+	"github.com/tercet-ml/tercet/storage"
+)
+
+// A stream is a whole flow, from the disk to the loss, of which everything that
+// must not matter can be chosen.
+type stream struct {
+	set   *storage.Dataset
+	first *stages.Snapshot
+	same  []int32
+	steps int64
+	scope stages.Scope
+}
+
+func newStream(t *testing.T, steps int64, scope stages.Scope) *stream {
+	t.Helper()
+	ctx := t.Context()
+	set, err := storage.Open(ctx, storage.Config{Paths: []string{"../testdata/glyphs"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { set.Close() })
+	decode, err := stages.NewDecode(stages.DecodeConfig{Height: 12, Width: 12, Channels: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pca, err := stages.FitPCA(ctx, stages.PCAConfig{Dim: 16, Seed: 1}, set, decode, int64(set.Len()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	build := &stages.Builder{
+		Images:  pipeline.Via(pipeline.From[pipeline.Record](set), decode.Records()),
+		Samples: set.Len(), Preprocessing: decode.Fingerprint(),
+	}
+	first, digests, err := build.Build(ctx, pca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &stream{set: set, first: first, same: stages.Duplicates(digests), steps: steps, scope: scope}
+}
+
+// flow goes on at a state.
+func (s *stream) flow(t *testing.T, at pipeline.State, workers, ahead int) pipeline.Flow[*pipeline.Batch] {
+	t.Helper()
+	triplet := loss.TripletMargin{Margin: 0.2, Distance: loss.SqEuclidean}
+	mine := stages.MineConfig{Loss: triplet, Rule: stages.SemiHard, Scope: s.scope, Seed: 1}
+	plan, err := stages.NewPlan(stages.PlanConfig{
+		Labels: s.set.Labels(), Data: s.set.Digest(), P: 4, K: 2, Seed: 1, Steps: s.steps, Config: pipeline.Digest("mine", mine),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plan, err = plan.At(at); err != nil {
+		t.Fatal(err)
+	}
+	cache, err := stages.NewCache(stages.CacheConfig{First: s.first})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cache.Check(at); err != nil {
+		t.Fatal(err)
+	}
+	miner, err := stages.NewMiner(stages.MinerConfig{Mine: mine, Same: s.same, Labels: s.set.Labels(), Snapshots: cache, Workers: workers})
+	if err != nil {
+		t.Fatal(err)
+	}
+	decode, err := stages.NewDecode(stages.DecodeConfig{Height: 12, Width: 12, Channels: 1, Workers: workers})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pipeline.From(plan).Prefetch(ahead).Then(
+		&stages.Embed{Cache: cache}, miner, &stages.Fetch{Reader: s.set}, decode,
+		&stages.Loss{Of: loss.Triplets{Loss: triplet, Reduction: loss.MeanNonZero}})
+}
+
+// digest is of everything a batch holds.
+func digest(b *pipeline.Batch) [32]byte {
+	h := sha256.New()
+	fmt.Fprintln(h, b.Number, b.P, b.K, b.IDs, b.Labels, b.Shape, b.Triplets, b.Extra, b.Generation, b.Loss, b.State())
+	for _, s := range [][]float32{b.Pixels, b.Embeddings.Data, b.Gradients.Data} {
+		binary.Write(h, binary.LittleEndian, s)
+	}
+	return [32]byte(h.Sum(nil))
+}
+
+// run collects the digests and the states of the batches from a state on.
+func (s *stream) run(t *testing.T, at pipeline.State, workers, ahead int) (digests [][32]byte, states []pipeline.State) {
+	t.Helper()
+	for b, err := range s.flow(t, at, workers, ahead).All(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		digests = append(digests, digest(b))
+		states = append(states, b.State())
+	}
+	return digests, states
+}
+
+// The stream is the same for any number of workers and processors, and however
+// far it runs ahead.
+func TestStreamIsTheSameForAnyWorkers(t *testing.T) {
+	for _, scope := range []stages.Scope{stages.ScopeBatch, stages.ScopeDataSet} {
+		s := newStream(t, 30, scope)
+		want, _ := s.run(t, pipeline.State{}, 1, 0)
+		if len(want) != 30 {
+			t.Fatalf("%v: %d batches, want 30", scope, len(want))
+		}
+		for _, processors := range []int{1, 2} {
+			before := runtime.GOMAXPROCS(processors)
+			for _, workers := range []int{1, 2, 7} {
+				for _, ahead := range []int{0, 8} {
+					got, _ := s.run(t, pipeline.State{}, workers, ahead)
+					if fmt.Sprint(got) != fmt.Sprint(want) {
+						t.Errorf("%v: another stream with GOMAXPROCS %d, %d workers, %d ahead", scope, processors, workers, ahead)
+					}
+				}
+			}
+			runtime.GOMAXPROCS(before)
+		}
+	}
+}
+
+// A run that stopped after any batch goes on with the batches that it would
+// have seen, with another number of workers.
+func TestStreamResumesAfterEveryBatch(t *testing.T) {
+	const steps = 200
+	stride := 1
+	if testing.Short() || raceEnabled {
+		stride = 17
+	}
+	s := newStream(t, steps, stages.ScopeBatch)
+	want, states := s.run(t, pipeline.State{}, 2, 1)
+	workers := []int{1, 3, 7, 2}
+	for k := 0; k < steps; k += stride {
+		at := pipeline.State{}
+		if k > 0 {
+			at = states[k-1]
+		}
+		got, _ := s.run(t, at, workers[k%4], k%3)
+		if fmt.Sprint(got) != fmt.Sprint(want[k:]) {
+			t.Fatalf("after %d batches the stream goes on differently", k)
+		}
+	}
+	// After the last batch the next epoch begins, with its own order and in full.
+	next, _ := s.run(t, states[steps-1], 2, 1)
+	if len(next) != steps || next[0] == want[0] {
+		t.Errorf("after the last batch: %d batches", len(next))
+	}
+}
