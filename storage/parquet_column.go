@@ -104,7 +104,7 @@ func flatReader[T any](chunk batchReader[T], p *pages, col *schema.Column, add f
 					dst.null = append(dst.null, null) // as many as there are good rows
 				}
 			})
-			return cmpErr(failed, err)
+			return firstError(failed, err)
 		},
 	}
 }

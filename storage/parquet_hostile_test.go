@@ -14,8 +14,11 @@ import (
 	"time"
 
 	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/memory"
 	"github.com/apache/arrow/go/v17/parquet"
 	"github.com/apache/arrow/go/v17/parquet/compress"
+	"github.com/klauspost/compress/zstd"
 	"github.com/tercet-ml/tercet/pipeline"
 )
 
@@ -199,4 +202,95 @@ func FuzzOpenParquet(f *testing.F) {
 			}
 		})
 	})
+}
+
+// A few bytes that say they are many cost what they are, not what they say.
+func TestBombs(t *testing.T) {
+	zeros := make([]byte, 256<<20)
+	encoder, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	small := encoder.EncodeAll(zeros, nil)
+	zeros = nil
+	// unpack is decompress behind a recover, as in the reader.
+	unpack := func(codec compress.Compression, src []byte, size int, limit int64) (err error) {
+		defer func() {
+			if r := recover(); r != nil {
+				err = caught(r)
+			}
+		}()
+		_, err = decompress(codec, src, size, &budget{limit: limit})
+		return err
+	}
+	for _, tt := range []struct {
+		name  string
+		codec compress.Compression
+		src   []byte
+		size  int
+		want  error
+	}{
+		{"content over the budget", codecZstd, small, 256 << 20, ErrMemory},
+		{"content over its size", codecZstd, small, 100 << 10, ErrCorrupt},
+		{"snappy that says too much", codecSnappy, []byte{0xff, 0xff, 0xff, 0x7f, 0}, 1<<28 - 1, ErrCorrupt},
+		{"lz4 that says too much", codecLZ4Raw, []byte{0, 0}, 1 << 30, ErrCorrupt},
+		{"gzip that says too much", codecGzip, []byte{0x1f, 0x8b}, 1 << 30, ErrCorrupt},
+		{"zstd with a window of 512 MiB", codecZstd, []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x98, 0x01, 0x00, 0x00}, 1 << 20, ErrCorrupt},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err := unpack(tt.codec, tt.src, tt.size, 1<<20)
+		runtime.ReadMemStats(&after)
+		if !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
+		}
+		if took := after.TotalAlloc - before.TotalAlloc; took > 16<<20 {
+			t.Errorf("%s: %d MiB were allocated", tt.name, took>>20)
+		}
+	}
+}
+
+// One row group far larger than a table goes by in little memory.
+func TestLargeRowGroup(t *testing.T) {
+	const rows, size = 512, 256 << 10 // 128 MiB
+	schema := arrow.NewSchema([]arrow.Field{hfImage, nullable("label", arrow.PrimitiveTypes.Int64)}, nil)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+	image := b.Field(0).(*array.StructBuilder)
+	data := make([]byte, size)
+	for i := range rows {
+		data[0] = byte(i)
+		image.Append(true)
+		image.FieldBuilder(0).(*array.BinaryBuilder).Append(data)
+		image.FieldBuilder(1).AppendNull()
+		b.Field(1).(*array.Int64Builder).Append(int64(i % 5))
+	}
+	path := writeRecords(t, filepath.Join(t.TempDir(), "a.parquet"), []arrow.Record{b.NewRecord()}, rows,
+		parquet.WithDictionaryDefault(false), parquet.WithStats(false), parquet.WithBatchSize(4)) // a page is a batch, at least
+	b.Release()
+	d := open(t, Config{Paths: []string{path}, Memory: 1 << 20})
+	runtime.GC()
+	var most uint64
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	start := m.HeapAlloc
+	for r, err := range pipeline.From[pipeline.Record](d).All(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(r.Image) != size || r.Image[0] != byte(r.ID) {
+			t.Fatalf("record %d has %d bytes", r.ID, len(r.Image))
+		}
+		if r.ID%64 == 0 {
+			runtime.GC()
+			runtime.ReadMemStats(&m)
+			most = max(most, m.HeapAlloc)
+		}
+	}
+	if grown := int64(most) - int64(start); grown > 48<<20 {
+		t.Errorf("%d MiB were in use", grown>>20)
+	}
+	one := make([]pipeline.Record, 1) // larger than the cache: by skipping
+	if err := d.Read(t.Context(), []int64{500}, one); err != nil || one[0].Image[0] != byte(500%256) {
+		t.Errorf("record 500: %v", err)
+	}
 }

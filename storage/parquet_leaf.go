@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 
 	"github.com/apache/arrow/go/v17/parquet/schema"
@@ -18,13 +19,14 @@ type batchReader[T any] interface {
 
 // A leaf reads one leaf column of a row group, level by level.
 type leaf[T any] struct {
-	chunk  batchReader[T]
-	pages  *pages
-	col    *schema.Column
-	taken  int64 // levels read or passed over
-	values []T
-	def    []int16
-	rep    []int16
+	chunk   batchReader[T]
+	pages   *pages
+	col     *schema.Column
+	taken   int64 // levels read or passed over
+	skipped bool  // skipFlat has passed over pages, and the next one is not at hand yet
+	values  []T
+	def     []int16
+	rep     []int16
 
 	// Lists are read ahead of their rows: what is left of the last fill.
 	nextValue, nextLevel, levels int
@@ -40,7 +42,7 @@ func (l *leaf[T]) fill(n int) (levels, stored int, err error) {
 	l.rep = slices.Grow(l.rep[:0], n)[:n]
 	got, stored, err := l.chunk.ReadBatch(int64(n), l.values, l.def, l.rep)
 	if err == nil {
-		err = cmpErr(l.chunk.Err(), l.pages.err)
+		err = firstError(l.chunk.Err(), l.pages.err)
 	}
 	if err != nil {
 		return 0, 0, decodeError(err)
@@ -66,8 +68,8 @@ func (l *leaf[T]) fill(n int) (levels, stored int, err error) {
 	return levels, stored, nil
 }
 
-// cmpErr is the first error that is one.
-func cmpErr(errs ...error) error {
+// firstError is the first of errs that is one.
+func firstError(errs ...error) error {
 	for _, err := range errs {
 		if err != nil {
 			return err
@@ -83,9 +85,8 @@ func decodeError(err error) error {
 			return err
 		}
 	}
-	var path interface{ Timeout() bool } // errors of the operating system have it
-	if errors.As(err, &path) {
-		return err
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return err // of the disk, not of what is on it
 	}
 	return fmt.Errorf("%w: %w", ErrCorrupt, err)
 }
@@ -95,12 +96,15 @@ var errRows = fmt.Errorf("%w: column has fewer rows than its row group", ErrCorr
 
 // skipFlat passes over n rows of a column without lists, whole pages unread.
 func (l *leaf[T]) skipFlat(n int64) error {
-	inPage := min(n, l.pages.given-l.taken)
-	if err := l.drop(inPage); err != nil {
+	if err := l.settle(); err != nil {
 		return err
 	}
-	l.pages.skipping += n - inPage
-	return nil
+	inPage := l.pages.given - l.taken
+	if n <= inPage {
+		return l.drop(n)
+	}
+	l.pages.skipping, l.skipped = n-inPage, true // before drop, which fetches the next page
+	return l.drop(inPage)
 }
 
 func (l *leaf[T]) drop(n int64) error {
@@ -114,20 +118,21 @@ func (l *leaf[T]) drop(n int64) error {
 	return nil
 }
 
-// settle moves to the first row after those passed over by whole pages.
+// settle moves to the first row after those that skipFlat passed over.
 func (l *leaf[T]) settle() error {
-	if l.pages.skipping == 0 {
+	if !l.skipped {
 		return nil
 	}
-	l.chunk.HasNext() // fetches the page that has the row
-	if err := cmpErr(l.pages.err, l.chunk.Err()); err != nil {
+	l.skipped = false
+	more := l.chunk.HasNext() // fetches the page that has the row
+	if err := firstError(l.pages.err, l.chunk.Err()); err != nil {
 		return decodeError(err)
+	}
+	if !more {
+		return errRows
 	}
 	rest := l.pages.skipping
 	l.pages.skipping = 0
-	if l.pages.page == nil {
-		return errRows
-	}
 	l.taken = l.pages.given - int64(l.pages.page.NumValues())
 	return l.drop(rest)
 }
