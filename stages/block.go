@@ -14,6 +14,7 @@ type block struct {
 	searches []*search
 	used     int
 	values   []float32 // of one anchor and one tile
+	bare     bool      // collect the pairs that were given no negative as well
 	order    []int32   // scratch of collect
 }
 
@@ -60,7 +61,7 @@ func (b *block) merge(o *block) {
 
 // collect counts the pairs and calls each with what they were given: by
 // anchor as begun, row of the positive and rank. known is the census of the
-// candidates.
+// candidates. A bare pair comes with noNegative.
 func (b *block) collect(r *MineReport, known *census, each func(a *search, p *pair, f found)) {
 	for _, s := range b.searches[:b.used] {
 		b.order = b.order[:0]
@@ -76,9 +77,15 @@ func (b *block) collect(r *MineReport, known *census, each func(a *search, p *pa
 			for _, f := range chosen {
 				each(s, p, f)
 			}
+			if len(chosen) == 0 && b.bare {
+				each(s, p, noNegative)
+			}
 		}
 	}
 }
+
+// noNegative stands for the negative of a pair that was given none.
+var noNegative = found{id: -1, row: -1}
 
 // others is the number of rows of known classes other than l.
 func (c *census) others(l int32) int64 {

@@ -23,6 +23,7 @@ type MinerConfig struct {
 	Groups    []int32         // by sample id: numbers of groups, −1 for none; nil without such a column
 	Labels    []int32         // by sample id; ScopeDataSet only, and required there
 	Snapshots Snapshots       // ScopeDataSet only, and required there
+	BarePairs bool            // list pairs that were given no negative as well, as triplets with Negative −1: for Mined and Pairs, never for a loss
 	Workers   int             // ScopeDataSet only: parts of the data set looked at at a time; default GOMAXPROCS; decides no content
 	Meter     *pipeline.Meter // counts images under "mine"; may be nil
 }
@@ -187,7 +188,9 @@ func (m *Miner) search(ctx context.Context, candidates *pool, generation int32, 
 		m.parts = nil
 	}
 	for len(m.parts) < parts {
-		m.parts = append(m.parts, newBlock(m.cfg.Mine, candidates.emb.Dim))
+		k := newBlock(m.cfg.Mine, candidates.emb.Dim)
+		k.bare = m.cfg.BarePairs
+		m.parts = append(m.parts, k)
 	}
 	key, n := mineKey(m.cfg.Mine.Seed, generation), len(candidates.labels)
 	if parts == 1 {
@@ -225,6 +228,10 @@ func (m *Miner) emit(b *pipeline.Batch, report *MineReport, known *census) {
 		labels = m.whole.labels
 	}
 	m.parts[0].collect(report, known, func(a *search, p *pair, f found) {
+		if f == noNegative {
+			b.Triplets = append(b.Triplets, pipeline.Triplet{Anchor: int32(a.row), Positive: int32(p.row), Negative: -1, AP: float32(p.ap)})
+			return
+		}
 		if !cap.admits(labels[f.row]) {
 			report.Guarded.ClassCap++
 			return
@@ -264,6 +271,8 @@ func (m *Miner) join(b *pipeline.Batch) {
 		b.Extra++
 	}
 	for i := range b.Triplets {
-		b.Triplets[i].Negative = m.place[int64(b.Triplets[i].Negative)]
+		if n := b.Triplets[i].Negative; n >= 0 {
+			b.Triplets[i].Negative = m.place[int64(n)]
+		}
 	}
 }

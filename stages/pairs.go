@@ -35,9 +35,13 @@ func (Mined) Run(ctx context.Context, in <-chan *pipeline.Batch, out chan<- pipe
 // appendMined appends the triplets of b in file order.
 func appendMined(list []pipeline.MinedTriplet, b *pipeline.Batch) []pipeline.MinedTriplet {
 	for i, t := range b.Triplets {
+		negative, label := int64(-1), pipeline.Unknown
+		if t.Negative >= 0 {
+			negative, label = b.IDs[t.Negative], b.Labels[t.Negative]
+		}
 		list = append(list, pipeline.MinedTriplet{
-			Anchor: b.IDs[t.Anchor], Positive: b.IDs[t.Positive], Negative: b.IDs[t.Negative],
-			AnchorLabel: b.Labels[t.Anchor], PositiveLabel: b.Labels[t.Positive], NegativeLabel: b.Labels[t.Negative],
+			Anchor: b.IDs[t.Anchor], Positive: b.IDs[t.Positive], Negative: negative,
+			AnchorLabel: b.Labels[t.Anchor], PositiveLabel: b.Labels[t.Positive], NegativeLabel: label,
 			AP: t.AP, AN: t.AN, Loss: t.Loss, Kind: t.Kind, Generation: b.Generation, Batch: b.Number,
 			Rank: int32(i), // its place, for now: what a pair has is in order
 		})
@@ -75,8 +79,8 @@ func (r *ranker) next(anchor, positive int64) int32 {
 
 // Pairs turns triplets in file order into pairs for the contrastive loss: of
 // each anchor first its positives, then its negatives, each once and by
-// ascending id. Pairs of an anchor and a positive that were given no negative
-// are not in a stream of triplets, and so not here.
+// ascending id. A pair of an anchor and a positive that were given no negative
+// is among them when the triplets were mined with BarePairs.
 type Pairs struct {
 	Loss     loss.Contrastive // for the loss of each pair: Margin, Distance and NoHalf
 	Distance loss.Distance    // of the triplets; a pair's distance is in its unit
@@ -107,7 +111,10 @@ func (p Pairs) Run(ctx context.Context, in <-chan pipeline.MinedTriplet, out cha
 				return err
 			}
 		}
-		group = append(group, p.pair(t, t.Positive, 0, t.AP), p.pair(t, t.Negative, 1, t.AN))
+		group = append(group, p.pair(t, t.Positive, 0, t.AP))
+		if t.Negative >= 0 {
+			group = append(group, p.pair(t, t.Negative, 1, t.AN))
+		}
 	}
 	return flush()
 }

@@ -1,6 +1,7 @@
 package stages
 
 import (
+	"fmt"
 	"math"
 	"testing"
 
@@ -87,6 +88,55 @@ func TestMined(t *testing.T) {
 	for i, g := range got {
 		if [3]int64{g.Anchor, g.Positive, g.Negative} != want[i] || g.Rank != 0 || g.Batch != 5 || g.Generation != 2 || g.NegativeLabel != 1 {
 			t.Errorf("triplet %d is %+v, want %v of batch 5, generation 2, rank 0", i, g, want[i])
+		}
+	}
+}
+
+// The pairs of F1 (SEMANTICS: x = 0, 1, 1.5, 4; classes A A B B; margin 1,
+// euclidean): semi-hard finds (0,1,2) and (3,2,1), and each chosen pair is
+// written whether it was given a negative or not, in either scope.
+func TestBarePairs(t *testing.T) {
+	emb := pipeline.Embeddings{Dim: 1, Data: []float32{0, 1, 1.5, 4}}
+	labels, ids := []int32{0, 0, 1, 1}, []int64{0, 1, 2, 3}
+	mine := MineConfig{Loss: loss.TripletMargin{Margin: 1, Distance: loss.Euclidean}}
+	scan, err := NewScan(ScanConfig{Mine: mine, Embeddings: emb, Labels: labels, BarePairs: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	miner, err := NewMiner(MinerConfig{Mine: mine, BarePairs: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &pipeline.Batch{P: 2, K: 2, IDs: ids, Labels: labels, Embeddings: emb}
+	if err := miner.Mine(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	pairs := Pairs{Loss: loss.Contrastive{Margin: 1, Distance: loss.Euclidean}, Distance: loss.Euclidean}
+	want := "0-1:0 0-2:1 1-0:0 2-3:0 3-2:0 3-1:1 "
+	for _, mined := range [][]pipeline.MinedTriplet{
+		collect(t, []int{0}, scanStage{scan})[0].triplets,
+		collect(t, []*pipeline.Batch{b}, Mined{}),
+	} {
+		got := ""
+		for _, p := range collect(t, mined, pairs) {
+			got += fmt.Sprintf("%d-%d:%d ", p.Left, p.Right, p.Label)
+		}
+		if got != want {
+			t.Errorf("pairs %s, want %s", got, want)
+		}
+	}
+	var sent int
+	for m, err := range pipeline.From(scan).All(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Negative >= 0 {
+			sent++
+		}
+	}
+	for _, r := range []MineReport{scan.Report(), miner.Report()} {
+		if r.Triplets != 2 || r.Pairs != 4 || r.NoCandidate != 2 || sent != 2 {
+			t.Errorf("report %+v, %d triplets sent; want 2 triplets and 2 pairs without a candidate of 4", r, sent)
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 // PCAConfig configures [FitPCA].
 type PCAConfig struct {
 	Dim     int             // D; default 64
+	AtMost  bool            // Dim is the most: D is smaller where the images are too few, or vary in fewer directions; default an error
 	Sample  int             // images the fit looks at, at most; default 2048. Fewer where their pixels would pass 256 MiB
 	Seed    uint64          // draws the sample, and the start of the iteration
 	Workers int             // default GOMAXPROCS; changes nothing that comes out
@@ -78,6 +79,9 @@ func sample(ctx context.Context, cfg PCAConfig, r Reader, d *Decode, n int64) (x
 	}
 	size := d.Shape().Len()
 	m = int(min(int64(cfg.Sample), n, int64(maxFitBytes/(4*size))))
+	if cfg.AtMost {
+		cfg.Dim = max(1, min(cfg.Dim, m-1))
+	}
 	if m < cfg.Dim+1 {
 		return nil, 0, fmt.Errorf("%d images of %d values can be looked at, and %d dimensions take %d: give at most %d dimensions, or smaller images",
 			m, size, cfg.Dim, cfg.Dim+1, max(m-1, 0))
@@ -132,6 +136,9 @@ func (p *PCA) fit(ctx context.Context, cfg PCAConfig, x []float32, m int) error 
 	if err != nil {
 		return err
 	}
+	if cfg.AtMost {
+		cfg.Dim = max(1, min(cfg.Dim, m-1))
+	}
 	values, vectors, err := topEigen(ctx, cfg.Workers, gram, cfg.Dim, cfg.Seed)
 	if err != nil {
 		return err
@@ -141,6 +148,9 @@ func (p *PCA) fit(ctx context.Context, cfg PCAConfig, x []float32, m int) error 
 	rank := 0
 	for rank < cfg.Dim && values[rank] > 1e-5*values[0] && values[0] > 0 {
 		rank++
+	}
+	if cfg.AtMost && rank > 0 {
+		cfg.Dim = rank
 	}
 	if rank < cfg.Dim {
 		return fmt.Errorf("the %d images looked at vary in %d directions, want %d: give at most %d dimensions", m, rank, cfg.Dim, rank)

@@ -404,3 +404,24 @@ func reseal(data []byte) []byte {
 	sum := sha256.Sum256(text)
 	return append(text, sum[:]...)
 }
+
+// With AtMost a data set that is small, or varies little, has fewer dimensions.
+func TestPCAAtMost(t *testing.T) {
+	for _, tt := range []struct {
+		images rawImages
+		want   int
+	}{
+		{rawImages{20, 10, 3}, 19}, // 20 images vary in 19 directions
+		{rawImages{50, 2, 3}, 4},   // 4 pixels
+		{rawImages{200, 10, 3}, 64},
+	} {
+		p, d := fitPCA(t, PCAConfig{AtMost: true}, tt.images)
+		if p.Dim() > tt.want || p.Dim() < tt.want-2 { // noise may leave the last directions empty
+			t.Errorf("%+v: %d dimensions, want about %d", tt.images, p.Dim(), tt.want)
+		}
+		exact, _ := fitPCA(t, PCAConfig{Dim: p.Dim()}, tt.images)
+		if exact.Dim() != p.Dim() || p.Preprocessing() != d.Fingerprint() {
+			t.Errorf("%+v: %d dimensions when that many are asked for, want %d", tt.images, exact.Dim(), p.Dim())
+		}
+	}
+}

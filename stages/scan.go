@@ -18,6 +18,7 @@ type ScanConfig struct {
 	Same       []int32               // N numbers of equal image bytes, −1 for none: see Duplicates; nil: not known, and the guard has nothing to compare
 	Groups     []int32               // N numbers of groups, −1 for none; nil without such a column
 	Generation int32                 // of the embeddings; part of the keyed hash
+	BarePairs  bool                  // send pairs that were given no negative as well, as triplets with Negative −1: for Pairs
 	Workers    int                   // blocks mined at a time; default GOMAXPROCS; decides no content
 	Block      int                   // anchors that share a pass over the data; default 128; decides no content
 	Progress   func(done, total int) // anchors behind us, on the goroutine of Run; may be nil
@@ -82,7 +83,11 @@ func NewScan(cfg ScanConfig) (*Scan, error) {
 		return nil, err
 	}
 	s.cfg, s.report = cfg, s.counts
-	s.blocks.New = func() any { return newBlock(cfg.Mine, cfg.Embeddings.Dim) }
+	s.blocks.New = func() any {
+		b := newBlock(cfg.Mine, cfg.Embeddings.Dim)
+		b.bare = cfg.BarePairs
+		return b
+	}
 	return s, nil
 }
 
@@ -161,12 +166,14 @@ func (s *Scan) Run(ctx context.Context, out chan<- pipeline.MinedTriplet) error 
 		}
 		report.add(&m.report)
 		for _, t := range m.triplets {
-			if !cap.admits(t.NegativeLabel) {
-				report.Guarded.ClassCap++
-				continue
+			if t.Negative >= 0 {
+				if !cap.admits(t.NegativeLabel) {
+					report.Guarded.ClassCap++
+					continue
+				}
+				t.Rank = ranks.next(t.Anchor, t.Positive)
+				report.triplet(t.AP, t.AN, t.Kind)
 			}
-			t.Rank = ranks.next(t.Anchor, t.Positive)
-			report.triplet(t.AP, t.AN, t.Kind)
 			if err := pipeline.Send(ctx, out, t); err != nil {
 				return err
 			}
@@ -212,6 +219,14 @@ func (s *Scan) mine(ctx context.Context, start int) (mined, error) {
 	m := mined{end: end}
 	b.collect(&m.report, &s.census, func(a *search, p *pair, f found) {
 		l := s.cfg.Mine.Loss
+		if f == noNegative {
+			m.triplets = append(m.triplets, pipeline.MinedTriplet{
+				Anchor: a.id, Positive: p.id, Negative: -1,
+				AnchorLabel: a.label, PositiveLabel: a.label, NegativeLabel: pipeline.Unknown,
+				AP: float32(p.ap), Generation: s.cfg.Generation, Batch: -1,
+			})
+			return
+		}
 		m.triplets = append(m.triplets, pipeline.MinedTriplet{
 			Anchor: a.id, Positive: p.id, Negative: f.id,
 			AnchorLabel: a.label, PositiveLabel: a.label, NegativeLabel: s.pool.labels[f.row],

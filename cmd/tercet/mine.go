@@ -52,7 +52,7 @@ func (f *mineFlags) register(flags *pflag.FlagSet) {
 	flags.Uint64Var(&f.seed, "seed", 1, "seed of everything that is chosen by chance")
 
 	flags.StringVar(&f.embedder, "embedder", "", "pca, or column for the data's own embeddings (default: column where there is one)")
-	flags.IntVar(&f.dim, "dim", 64, "dimension of the pca embedding")
+	flags.IntVar(&f.dim, "dim", 64, "dimension of the pca embedding (default: fewer where the data vary in fewer directions)")
 	flags.StringVar(&f.size, "size", "", "size that images are embedded at: HxW or HxWxC (default: the first image's, at most 64 a side)")
 
 	flags.IntVar(&f.p, "p", 16, "classes per batch (scope batch)")

@@ -65,12 +65,8 @@ func (j *mineJob) embedPCA(ctx context.Context, set *storage.Dataset) (*embedded
 	if err != nil {
 		return nil, err
 	}
-	dim := j.flags.dim
-	if !j.dimGiven { // the default is for data sets that are large enough for it
-		dim = max(1, min(dim, set.Len()-1, size.Len()))
-	}
 	pca, err := stages.FitPCA(ctx, stages.PCAConfig{
-		Dim: dim, Seed: j.flags.seed, Workers: j.flags.workers, Meter: j.meter,
+		Dim: j.flags.dim, AtMost: !j.dimGiven, Seed: j.flags.seed, Workers: j.flags.workers, Meter: j.meter,
 	}, set, decode, int64(set.Len()))
 	if err != nil {
 		return nil, err

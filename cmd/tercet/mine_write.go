@@ -30,7 +30,7 @@ func (j *mineJob) mined(set *storage.Dataset, emb *embedded) (*mining, error) {
 	done := new(counter[int])
 	scan, err := stages.NewScan(stages.ScanConfig{
 		Mine: j.mine, Embeddings: emb.Embeddings, Labels: set.Labels(), Same: emb.same, Groups: set.Groups(),
-		Workers: j.flags.workers, Meter: j.meter,
+		BarePairs: j.flags.emit == "pairs", Workers: j.flags.workers, Meter: j.meter,
 		Progress: func(n, _ int) { done.Store(int64(n)) },
 	})
 	if err != nil {
@@ -51,7 +51,7 @@ func (j *mineJob) minedInBatches(set *storage.Dataset, emb *embedded) (*mining, 
 	if err != nil {
 		return nil, err
 	}
-	miner, err := stages.NewMiner(stages.MinerConfig{Mine: j.mine, Same: emb.same, Groups: set.Groups(), Meter: j.meter})
+	miner, err := stages.NewMiner(stages.MinerConfig{Mine: j.mine, Same: emb.same, Groups: set.Groups(), BarePairs: j.flags.emit == "pairs", Meter: j.meter})
 	if err != nil {
 		return nil, err
 	}
