@@ -289,6 +289,19 @@ func TestLargeRowGroup(t *testing.T) {
 	if grown := int64(most) - int64(start); grown > 48<<20 {
 		t.Errorf("%d MiB were in use", grown>>20)
 	}
+	// A page gives its memory back when the next one comes.
+	p := d.shards[0].(*parquetFile)
+	f, err := p.reopen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r := &groupReader{file: p, src: f, want: p.cols[:1], mem: &budget{limit: 4 << 20}, out: &budget{limit: 4 << 20}}
+	for row := range int64(rows) {
+		if err := r.fill(&table{rows: []int64{row}, cells: make([]cells, 1)}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	one := make([]pipeline.Record, 1) // larger than the cache: by skipping
 	if err := d.Read(t.Context(), []int64{500}, one); err != nil || one[0].Image[0] != byte(500%256) {
 		t.Errorf("record 500: %v", err)
