@@ -87,6 +87,7 @@ func runMap(t *testing.T, cfg MapConfig[int], n int) *inFlight {
 		return cfg.Weight(i)
 	}
 	stage := mapper(cfg, func(_ context.Context, i int) (int, error) {
+		time.Sleep(time.Millisecond) // until the reader, who is woken with Map, has counted what made room
 		f.start(weight(i))
 		defer f.stop()
 		time.Sleep(time.Millisecond)
