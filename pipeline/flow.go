@@ -142,7 +142,8 @@ func Send[T any](ctx context.Context, out chan<- T, v T) error {
 	}
 }
 
-// Slice is a source of the values in s, for tests and small jobs.
+// Slice is a source of the values in s, for tests and small jobs. Batches in s
+// are lent like all others: range over them once.
 func Slice[T any](s []T) Source[T] { return slice[T](s) }
 
 type slice[T any] []T

@@ -87,6 +87,7 @@ func runMap(t *testing.T, cfg MapConfig[int], n int) *inFlight {
 		return cfg.Weight(i)
 	}
 	stage := mapper(cfg, func(_ context.Context, i int) (int, error) {
+		time.Sleep(time.Millisecond) // until the reader, who is woken with Map, has counted what made room
 		f.start(weight(i))
 		defer f.stop()
 		time.Sleep(time.Millisecond)
@@ -381,7 +382,7 @@ func TestForEachPanicsExitsAndCancels(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		var calls atomic.Int32
 		err = ForEach(ctx, 2, 1000, func(context.Context, int) error {
-			if calls.Add(1) == 10 {
+			if calls.Add(1) >= 10 { // also in the call of the other worker that may follow at once
 				cancel(errAbsent)
 			}
 			return nil

@@ -21,9 +21,9 @@ var errLocked = errors.New("file is locked")
 // FS is what writing a file safely takes of a file system. [OS] is the real
 // one; tests use one that fails.
 type FS interface {
-	Create(name string) (File, error) // for reading and writing; fails with fs.ErrExist if there is one
-	Open(name string) (File, error)   // for reading
-	Stat(name string) (fs.FileInfo, error)
+	Create(name string) (File, error)      // for reading and writing; fails with fs.ErrExist if there is one
+	Open(name string) (File, error)        // for reading
+	Stat(name string) (fs.FileInfo, error) // of the name: a symbolic link is not followed
 	ReadDir(name string) ([]fs.DirEntry, error)
 	Rename(old, new string) error // replaces new
 	Link(old, new string) error   // fails with fs.ErrExist if there is a new
@@ -52,7 +52,7 @@ func (osFS) Create(name string) (File, error) {
 	return os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 }
 func (osFS) Open(name string) (File, error)             { return os.Open(name) }
-func (osFS) Stat(name string) (fs.FileInfo, error)      { return os.Stat(name) }
+func (osFS) Stat(name string) (fs.FileInfo, error)      { return os.Lstat(name) }
 func (osFS) ReadDir(name string) ([]fs.DirEntry, error) { return os.ReadDir(name) }
 func (osFS) Rename(old, new string) error               { return os.Rename(old, new) }
 func (osFS) Link(old, new string) error                 { return os.Link(old, new) }
@@ -82,7 +82,8 @@ var errClosed = errors.New("draft is closed")
 
 // NewDraft begins the file path. With overwrite an existing file is replaced by
 // Commit; without, it is refused with [ErrExists], now and at Commit. What is
-// not a regular file is always refused. Files that killed processes left aside
+// not a regular file is always refused, symbolic links too: a rename would put
+// the file in place of the link, not where it leads. Files that killed processes left aside
 // for the same path are removed; those of living ones are not.
 func NewDraft(fsys FS, path string, overwrite bool) (*Draft, error) {
 	d := &Draft{fs: fsys, path: path, overwrite: overwrite}

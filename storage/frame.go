@@ -61,16 +61,6 @@ func columnsOf(typ frameType, names ...string) frame {
 	return f
 }
 
-// col is the column of that name; nil where there is none.
-func (f frame) col(name string) *frameColumn {
-	for i := range f {
-		if f[i].name == name {
-			return &f[i]
-		}
-	}
-	return nil
-}
-
 // rows is the number of rows, which all columns have.
 func (f frame) rows() int { return f[0].rows() }
 

@@ -37,6 +37,16 @@ func writePairs(path, scope string, pairs []pipeline.MinedPair) error {
 	return w.Close(map[string]int64{"pairs": int64(len(pairs))})
 }
 
+// col is the column of that name; nil where there is none.
+func (f frame) col(name string) *frameColumn {
+	for i := range f {
+		if f[i].name == name {
+			return &f[i]
+		}
+	}
+	return nil
+}
+
 func TestPairsRoundTrip(t *testing.T) {
 	for _, ending := range tripletEndings {
 		for _, scope := range []string{ScopeDataset, ScopeBatch} {

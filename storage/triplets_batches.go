@@ -41,9 +41,10 @@ func (e *MismatchError) Error() string {
 // of samples and K is 1, so that B = P·K holds, but samples of one class are not
 // side by side. Generation is the newest among its triplets.
 //
-// With Shuffle, the blocks of 65,536 triplets (or 16 MiB of paths) that the file consists of come in a
-// permuted order, and the triplets of each block are permuted: whole files up to
-// that size are shuffled uniformly, larger ones with the memory of one block.
+// With Shuffle, the blocks of 65,536 triplets (fewer where paths are long) that
+// the file consists of come in a permuted order, and the triplets of each block
+// are permuted: whole files up to that size are shuffled uniformly, larger ones
+// with the memory of one block.
 //
 // Like a plan's, batch numbers go on through the epochs, and batch b is a function
 // of the file, PerBatch, Shuffle, the seed and b. A TripletSource is immutable, but

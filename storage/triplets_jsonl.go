@@ -96,12 +96,16 @@ func (e *jsonEncoder) close(string) error {
 // jsonLine is the longest line that is read: a row with three paths and the metadata.
 const jsonLine = 1 << 20
 
+// jsonBlock is how many bytes end a block early: what a reader holds at a time.
+const jsonBlock = 2 * frameText
+
 // A jsonDecoder reads what a [jsonEncoder] wrote, and nothing else: the same
 // members in the same order, without spaces.
 type jsonDecoder struct {
 	r      io.ReaderAt
 	size   int64
-	starts []int64 // where each block of frameRows lines begins
+	starts []int64 // where each block begins: frameRows lines or, with long ones, at least jsonBlock bytes
+	lines  []int   // the line that each block begins with, from 0
 	text   string
 	cols   []string // members of the first line but the metadata
 }
@@ -123,8 +127,8 @@ func newJSONDecoder(r io.ReaderAt, size int64) (*jsonDecoder, error) {
 				return nil, fmt.Errorf("line 1: %w", err)
 			}
 		}
-		if n%frameRows == 0 && len(d.cols) > 0 {
-			d.starts = append(d.starts, at)
+		if k := len(d.starts) - 1; len(d.cols) > 0 && (k < 0 || n-d.lines[k] == frameRows || at-d.starts[k] >= jsonBlock) {
+			d.starts, d.lines = append(d.starts, at), append(d.lines, n)
 		}
 		at += int64(len(line)) + 1
 	}
@@ -203,7 +207,7 @@ func (d *jsonDecoder) read(i int, f frame) error {
 			err = d.row(string(line), f, i == 0 && n == 0)
 		}
 		if err != nil {
-			return fmt.Errorf("line %d: %w", i*frameRows+n+1, err)
+			return fmt.Errorf("line %d: %w", d.lines[i]+n+1, err)
 		}
 	}
 }

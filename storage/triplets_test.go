@@ -145,6 +145,24 @@ func TestTripletsBlocks(t *testing.T) {
 	}
 }
 
+// Long lines end a block of JSON lines early, so that a reader holds no more than it of any file.
+func TestJSONBlocksOfLongLines(t *testing.T) {
+	line := bytes.Repeat([]byte("x"), jsonLine)
+	line[jsonLine-1] = '\n'
+	text := append([]byte("{\"anchor\":1}\n"), bytes.Repeat(line, jsonBlock/jsonLine+2)...)
+	d, err := newJSONDecoder(bytes.NewReader(text), int64(len(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.blocks() != 2 {
+		t.Fatalf("%d blocks, want 2", d.blocks())
+	}
+	want := fmt.Sprintf("line %d: ", jsonBlock/jsonLine+2)
+	if err := d.read(1, columnsOf(frameInt64, "anchor")); err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("reading the second block: %v, want %q", err, want)
+	}
+}
+
 func readFile(t testing.TB, path string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(path)

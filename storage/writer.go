@@ -127,6 +127,9 @@ func (w *RecordWriter) append(row Row) error {
 			return fmt.Errorf("raw image has %d bytes, want %d", len(row.Image), want)
 		}
 	}
+	if room := math.MaxInt32 - w.bytes; int64(len(row.Image)) > room {
+		return fmt.Errorf("image has %d bytes, want at most %d in this row group", len(row.Image), room)
+	}
 	if w.cfg.Dim > 0 && w.cfg.Embedding == EmbeddingFixed && len(row.Embedding) != w.cfg.Dim {
 		return fmt.Errorf("embedding has %d values, want %d", len(row.Embedding), w.cfg.Dim)
 	}

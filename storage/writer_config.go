@@ -87,6 +87,10 @@ type RecordWriterConfig struct {
 	Delta  bool // delta encodings for integers, byte arrays and strings
 }
 
+// maxBytes bounds raw images and row groups: the library's lengths and offsets
+// are int32 and wrap in silence.
+const maxBytes = 1 << 30
+
 // withDefaults fills the zero fields.
 func (c RecordWriterConfig) withDefaults() RecordWriterConfig {
 	c.Format = or(c.Format, FormatParquet)
@@ -127,8 +131,8 @@ func (c RecordWriterConfig) check() error {
 	switch c.Image {
 	case ImageStruct, ImageBinary, ImageNone:
 	case ImageRaw, ImageTensor:
-		if s := c.Raw.Shape; s.C < 1 || s.H < 1 || s.W < 1 {
-			return bad("Raw.Shape", s, "a shape, for raw images")
+		if s := c.Raw.Shape; s.C < 1 || s.H < 1 || s.W < 1 || s.C > maxBytes/4/s.H/s.W {
+			return bad("Raw.Shape", s, "the shape of raw images, of at most 1 GiB as float32")
 		}
 	default:
 		return bad("Image", c.Image, "struct, binary, raw, tensor or none")
@@ -157,12 +161,12 @@ func (c RecordWriterConfig) check() error {
 		return bad("Codec", c.Codec, "none, snappy, zstd, gzip, brotli or lz4")
 	}
 	switch {
-	case c.Dim < 0:
-		return bad("Dim", c.Dim, ">= 0")
+	case c.Dim < 0 || c.Dim > maxDim:
+		return bad("Dim", c.Dim, fmt.Sprintf("0 to %d", maxDim))
 	case c.GroupRows < 1:
 		return bad("GroupRows", c.GroupRows, ">= 1")
-	case c.GroupBytes < 1:
-		return bad("GroupBytes", c.GroupBytes, ">= 1")
+	case c.GroupBytes < 1 || c.GroupBytes > maxBytes:
+		return bad("GroupBytes", c.GroupBytes, fmt.Sprintf("1 to %d", maxBytes))
 	}
 	return nil
 }

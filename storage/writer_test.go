@@ -271,14 +271,17 @@ func TestRecordWriterConfigErrors(t *testing.T) {
 		{RecordWriterConfig{Format: "csv"}, "Format is csv"},
 		{RecordWriterConfig{Image: "jpeg"}, "Image is jpeg"},
 		{RecordWriterConfig{Image: ImageRaw}, "Raw.Shape is {0 0 0}"},
+		{RecordWriterConfig{Image: ImageRaw, Raw: pipeline.Raw{Shape: pipeline.Shape{C: 3, H: 1 << 15, W: 1 << 15}}}, "Raw.Shape is {3 32768 32768}"},
 		{RecordWriterConfig{Label: "float"}, "Label is float"},
 		{RecordWriterConfig{Label: LabelString}, "Classes is empty"},
 		{RecordWriterConfig{Embedding: "map"}, "Embedding is map"},
 		{RecordWriterConfig{Codec: "rar"}, "Codec is rar"},
 		{RecordWriterConfig{Codec: CodecBrotli, Format: FormatArrow}, "Codec is brotli"},
 		{RecordWriterConfig{Dim: -1}, "Dim is -1"},
+		{RecordWriterConfig{Dim: math.MaxInt32}, "Dim is 2147483647"},
 		{RecordWriterConfig{GroupRows: -1}, "GroupRows is -1"},
 		{RecordWriterConfig{GroupBytes: -1}, "GroupBytes is -1"},
+		{RecordWriterConfig{GroupBytes: 1 << 31}, "GroupBytes is 2147483648"},
 		{RecordWriterConfig{PathColumn: "label"}, `two columns "label"`},
 	} {
 		if _, err := NewRecordWriter(io.Discard, tt.cfg); err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -310,6 +313,17 @@ func TestRecordWriterRowErrors(t *testing.T) {
 		if again := w.Close(); again != err {
 			t.Errorf("close after %v: %v", err, again)
 		}
+	}
+}
+
+func TestRecordWriterImageBeyondOffsets(t *testing.T) {
+	w, err := NewRecordWriter(io.Discard, RecordWriterConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.bytes = math.MaxInt32 - 1 // as if they were there
+	if err := w.Write(Row{Record: pipeline.Record{Image: make([]byte, 2)}}); err == nil || !strings.Contains(err.Error(), "image has 2 bytes, want at most 1 in") {
+		t.Errorf("write: %v, want that there is no room", err)
 	}
 }
 
