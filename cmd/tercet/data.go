@@ -29,7 +29,7 @@ func (d *dataFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&d.image, "image-column", "", "column of images (default: found by its usual names)")
 	flags.StringVar(&d.label, "label-column", "", "column of labels: integers or strings (default: found by its usual names)")
 	flags.StringVar(&d.id, "id-column", "", "column of ids or paths that travels with each sample (default: found by its usual names)")
-	flags.StringVar(&d.group, "group-column", "", "column of groups (a video, a product) for --guard-group (default: group)")
+	flags.StringVar(&d.group, "group-column", "", "column of groups (a video, a product) for --guard-same-group (default: group)")
 	flags.StringVar(&d.embedding, "embedding-column", "", "column of embeddings (default: found by its usual names)")
 	flags.StringVar(&d.shape, "shape", "", "shape of raw pixels where the file does not say it: HxW or HxWxC")
 	flags.Int64Var(&d.maxPixels, "max-pixels", 64e6, "pixels an image may have: larger ones are refused before they are decoded")
