@@ -219,4 +219,5 @@ func (c *Cache) publish(g int32, s *Snapshot, err error) {
 	// When g was settled all batches before g·R had been returned, and those
 	// from there on use g−1 at the least.
 	maps.DeleteFunc(c.slots, func(old int32, _ *slot) bool { return old < g-1 })
+	c.queue = slices.DeleteFunc(c.queue, func(old int32) bool { return old < g-1 })
 }

@@ -216,6 +216,25 @@ func TestCancelDuringARefresh(t *testing.T) {
 	})
 }
 
+// A generation that a stopped run left to be built is not, when the cache goes
+// on from a later one.
+func TestRestorePastAQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &model{weight: new(atomic.Int64), delay: func() time.Duration { return time.Hour }}
+		c := newCache(t, 2, 1, learning{m})
+		if _, err := train(t.Context(), c, m, 0, 4, 0, func(b *pipeline.Batch) bool { return b.Number < 2 }); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Restore(c.Held()[0].as(7)); err != nil {
+			t.Fatal(err)
+		}
+		held, err := c.Settled(t.Context())
+		if err != nil || len(held) != 1 || held[0].Generation != 7 {
+			t.Errorf("held %v and error %v, want generation 7 alone", held, err)
+		}
+	})
+}
+
 func TestFailedRefresh(t *testing.T) {
 	full := errors.New("device is full")
 	for _, lag := range []int64{0, 1} {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -154,6 +155,26 @@ func TestDecodeJPEGGIFAndWebP(t *testing.T) {
 			}
 			if got := pixels[(5+y)*7+x]; got != want {
 				t.Fatalf("WebP pixel (%d, %d) is %v, want %v", x, y, got, want)
+			}
+		}
+	}
+	// Lossy, as libwebp writes them: black, white, red and blue, the second with alpha 0 above row 8.
+	for _, text := range []string{
+		"UklGRmQAAABXRUJQVlA4IFgAAADwAwCdASpAABAAAAAAJQMUAFOHcF8A/AD9QP4ByAXYD9Vf4ABNz/gAAP7/328R/74Ni/rih///lfX/jSUX///xPMuRjUo8V+DclunT8MNj53q+gcZegAAA",
+		"UklGRowAAABXRUJQVlA4WAoAAAAQAAAAPwAADwAAQUxQSA4AAAABEAsm+UvHsC8iMv75AVZQOCBYAAAA8AMAnQEqQAAQAAAAACUDFABTh3BfAPwA/UD+AcgF2A/VX+AATc/4AAD+/99vEf++DYv64of//5X1/40lF///8TzLkY1KPFfg3Jbp0/DDY+d6voHGXoAAAA==",
+	} {
+		lossy, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, pixels, err = decodeOne(newDecode(t, DecodeConfig{}), lossy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range [][3]float32{{0, 0, 0}, {1, 1, 1}, {1, 1. / 255, 0}, {0, 0, 1}} {
+			at := 12*64 + 8 + 16*i
+			if got := [3]float32{pixels[at], pixels[16*64+at], pixels[2*16*64+at]}; got != want {
+				t.Errorf("lossy WebP patch %d is %v, want %v as libwebp has it", i, got, want)
 			}
 		}
 	}

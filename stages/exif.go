@@ -48,7 +48,9 @@ func orientation(tiff []byte) int {
 	return 1
 }
 
-// jpegSegments reports whether a JPEG is progressive, and its EXIF block.
+// jpegSegments reports whether a JPEG is progressive, and its EXIF block. One
+// that cannot be followed to its pixels may be progressive: the decoder passes
+// over bytes between segments.
 func jpegSegments(data []byte) (progressive bool, exif []byte) {
 	for at := 2; at+4 <= len(data) && data[at] == 0xff; {
 		marker := data[at+1]
@@ -61,7 +63,10 @@ func jpegSegments(data []byte) (progressive bool, exif []byte) {
 			continue
 		}
 		end := at + 2 + int(binary.BigEndian.Uint16(data[at+2:]))
-		if marker == 0xd9 || marker == 0xda || end < at+4 || end > len(data) { // the end, or pixels
+		if marker == 0xda { // pixels
+			return progressive, exif
+		}
+		if marker == 0xd9 || end < at+4 || end > len(data) {
 			break
 		}
 		body := data[at+4 : end]
@@ -75,7 +80,7 @@ func jpegSegments(data []byte) (progressive bool, exif []byte) {
 		}
 		at = end
 	}
-	return progressive, exif
+	return true, exif
 }
 
 // pngEXIF is the body of a PNG's eXIf chunk; nil without one.

@@ -32,7 +32,7 @@ var formats = []format{
 	{"PNG", "\x89PNG\r\n\x1a\n", config(png.DecodeConfig), pixels(png.Decode), pngFacts},
 	{"JPEG", "\xff\xd8\xff", config(jpeg.DecodeConfig), pixels(jpeg.Decode), jpegFacts},
 	{"GIF", "GIF8?a", config(gif.DecodeConfig), pixels(gif.Decode), gifFacts},
-	{"WebP", "RIFF????WEBP", config(webp.DecodeConfig), pixels(webp.Decode), webpFacts},
+	{"WebP", "RIFF????WEBP", config(webp.DecodeConfig), pixels(decodeWebP), webpFacts},
 }
 
 type header struct {
@@ -142,6 +142,18 @@ func config(f func(io.Reader) (image.Config, error)) func([]byte) (image.Config,
 
 func pixels(f func(io.Reader) (image.Image, error)) func([]byte) (image.Image, error) {
 	return func(data []byte) (image.Image, error) { return f(bytes.NewReader(data)) }
+}
+
+// decodeWebP is [webp.Decode] with the colours of lossy images put right.
+func decodeWebP(r io.Reader) (image.Image, error) {
+	img, err := webp.Decode(r)
+	switch m := img.(type) {
+	case *image.YCbCr:
+		return video{&image.NYCbCrA{YCbCr: *m}}, err
+	case *image.NYCbCrA:
+		return video{m}, err
+	}
+	return img, err
 }
 
 func pngFacts(data []byte, cfg image.Config) (int64, []byte) {

@@ -160,6 +160,12 @@ func jpegOfSize(w, h uint16, progressive bool) []byte {
 	return data
 }
 
+// behindStrayByte puts a byte before the frame header of a progressive JPEG,
+// which decoders pass over.
+func behindStrayByte(data []byte) []byte {
+	return slices.Insert(data, bytes.Index(data, []byte{0xff, 0xc2}), 0)
+}
+
 func newDecode(t testing.TB, cfg DecodeConfig) *Decode {
 	t.Helper()
 	d, err := NewDecode(cfg)
@@ -195,6 +201,7 @@ func TestBombsAreRefusedBeforeAllocating(t *testing.T) {
 		{"JPEG 16384²", jpegOfSize(16384, 16384, false), "more than the 64000000 pixels"},
 		{"progressive JPEG 65535²", jpegOfSize(65535, 65535, true), "more than the 64000000 pixels"},
 		{"progressive JPEG within the pixels", jpegOfSize(7999, 7999, true), "DecodeConfig.Memory is 1024 MiB"},
+		{"progressive JPEG behind a stray byte", behindStrayByte(jpegOfSize(7999, 7999, true)), "DecodeConfig.Memory is 1024 MiB"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d := newDecode(t, DecodeConfig{Height: 8, Width: 8, Workers: 1})

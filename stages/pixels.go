@@ -72,6 +72,31 @@ func rowsOf(img image.Image, channels int) rows {
 	}
 }
 
+// video is a lossy WebP image. Its luma goes from 16 to 235 and its chroma from
+// 16 to 240 (RFC 6386, section 9.2, by way of Rec. 601), while the colour model of
+// [image.YCbCr] is JPEG's, in which both go from 0 to 255. Without A it is opaque.
+type video struct{ *image.NYCbCrA }
+
+// RGBA64At implements [image.RGBA64Image], in the fixed-point arithmetic of libwebp.
+func (m video) RGBA64At(x, y int) color.RGBA64 {
+	c := m.COffset(x, y)
+	luma, cb, cr := int32(m.Y[m.YOffset(x, y)])*19077>>8, int32(m.Cb[c]), int32(m.Cr[c])
+	rgb := color.NRGBA{
+		R: clip6(luma + cr*26149>>8 - 14234),
+		G: clip6(luma - cb*6419>>8 - cr*13320>>8 + 8708),
+		B: clip6(luma + cb*33050>>8 - 17685),
+		A: 0xff,
+	}
+	if m.A != nil {
+		rgb.A = m.A[m.AOffset(x, y)]
+	}
+	r, g, b, a := rgb.RGBA()
+	return color.RGBA64{uint16(r), uint16(g), uint16(b), uint16(a)}
+}
+
+// clip6 drops six fractional bits and keeps to a byte.
+func clip6(v int32) uint8 { return uint8(min(max(v>>6, 0), 255)) }
+
 // overWhite lays a colour over white. r, g and b are multiplied by a already.
 func overWhite(r, g, b, a uint32) (uint32, uint32, uint32) {
 	return r + 0xffff - a, g + 0xffff - a, b + 0xffff - a

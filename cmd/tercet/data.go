@@ -29,7 +29,7 @@ func (d *dataFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&d.image, "image-column", "", "column of images (default: found by its usual names)")
 	flags.StringVar(&d.label, "label-column", "", "column of labels: integers or strings (default: found by its usual names)")
 	flags.StringVar(&d.id, "id-column", "", "column of ids or paths that travels with each sample (default: found by its usual names)")
-	flags.StringVar(&d.group, "group-column", "", "column of groups (a video, a product) for --guard-group (default: group)")
+	flags.StringVar(&d.group, "group-column", "", "column of groups (a video, a product) for --guard-same-group (default: group)")
 	flags.StringVar(&d.embedding, "embedding-column", "", "column of embeddings (default: found by its usual names)")
 	flags.StringVar(&d.shape, "shape", "", "shape of raw pixels where the file does not say it: HxW or HxWxC")
 	flags.Int64Var(&d.maxPixels, "max-pixels", 64e6, "pixels an image may have: larger ones are refused before they are decoded")
@@ -50,8 +50,8 @@ func (d *dataFlags) open(ctx context.Context, paths []string) (*storage.Dataset,
 	if d.workers < 0 {
 		return nil, usagef("--workers is %d, want 0 for one per core or more", d.workers)
 	}
-	if d.maxPixels < 1 {
-		return nil, usagef("--max-pixels is %d, want 1 or more", d.maxPixels)
+	if d.maxPixels < 1 || d.maxPixels > 1<<40 {
+		return nil, usagef("--max-pixels is %d, want 1 to 2^40", d.maxPixels)
 	}
 	debug.SetMemoryLimit(memory)
 	set, err := storage.Open(ctx, storage.Config{
@@ -102,11 +102,11 @@ func parseShape(flag, s string) (pipeline.Shape, error) {
 	bad := len(parts) < 2 || len(parts) > 3
 	for i := 0; i < len(parts) && !bad; i++ {
 		v, err := strconv.Atoi(parts[i])
-		bad = err != nil || v < 1 || v > 1<<16
+		bad = err != nil || v < 1 || v > 1<<14
 		n[i] = v
 	}
 	if bad || (n[2] != 1 && n[2] != 3) {
-		return pipeline.Shape{}, usagef("%s is %q, want HxW or HxWxC with C 1 or 3, like 28x28 or 64x64x3", flag, s)
+		return pipeline.Shape{}, usagef("%s is %q, want HxW or HxWxC with sides up to 16384 and C 1 or 3, like 28x28 or 64x64x3", flag, s)
 	}
 	if len(parts) == 2 {
 		n[2] = 0 // not said

@@ -14,7 +14,9 @@ import (
 )
 
 const inspectHelp = `Inspect says what a data set holds: files, columns, classes with their sizes,
-image formats and sizes, and every row that cannot be read.
+image formats and sizes, and every row that cannot be read (of the embeddings,
+the first). A file that cannot be opened, or whose labels cannot be read, is
+named and ends it.
 
 It reads the header of every image; --decode decodes them too, which finds
 images that are broken further in. The exit code is 1 when rows cannot be read.`
@@ -99,7 +101,12 @@ func inspect(ctx context.Context, set *storage.Dataset, data *dataFlags, full bo
 		}
 	}
 	if dim := set.EmbeddingDim(); dim > 0 {
-		if err := set.ReadEmbeddings(ctx, pipeline.MakeEmbeddings(set.Len(), dim)); err != nil {
+		rows := pipeline.MakeEmbeddings(set.Len(), dim)
+		err := set.ReadEmbeddings(ctx, rows)
+		if err == nil {
+			_, err = stages.SnapshotOf(rows, stages.SnapshotConfig{Fingerprint: "column", Locate: set.Locate})
+		}
+		if err != nil {
 			if err := f.add(-1, err); err != nil {
 				return nil, err
 			}
@@ -193,6 +200,6 @@ func (f *findings) add(id int64, err error) error {
 	if !errors.As(err, &at) {
 		return err
 	}
-	f.Bad = append(f.Bad, badRow{id, at.File, at.RowGroup, at.Row, at.Column, at.Err.Error()})
+	f.Bad = append(f.Bad, badRow{id, at.File, at.RowGroup, at.Row, at.Column, asFlags.Replace(at.Err.Error())})
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -88,6 +90,9 @@ func TestMistakes(t *testing.T) {
 		{"too many dimensions", mine(data+"formats/binary.parquet", "--dim", "60"), exitFailed, []string{"59"}},
 		{"too little memory", mine(data+"glyphs", "--memory", "1MiB"), exitUsage, []string{"--memory"}},
 		{"bad size", mine(data+"glyphs", "--size", "big"), exitUsage, []string{"--size", "HxW"}},
+		{"size past the decoder's", mine(data+"glyphs", "--size", "20000x20000"), exitUsage, []string{"--size", "16384"}},
+		{"pixels past the decoder's", mine(data+"glyphs", "--max-pixels", "9000000000000"), exitUsage, []string{"--max-pixels", "2^40"}},
+		{"infinite pair margin", mine(data+"glyphs", "--emit", "pairs", "--pair-margin", "Inf"), exitUsage, []string{"--pair-margin"}},
 		{"inspect of a broken row", []string{"inspect", data + "broken/text-as-png.parquet"}, exitFailed, []string{"1 row cannot be read"}},
 		{"log level", []string{"version", "--log-level", "loud"}, exitUsage, []string{"--log-level"}},
 	} {
@@ -119,6 +124,28 @@ func TestMistakes(t *testing.T) {
 				t.Errorf("left behind: %v %v", left, err)
 			}
 		})
+	}
+}
+
+// The rate is of the time since the start, not since the first tick.
+func TestBarKnowsWhenItStarted(t *testing.T) {
+	var out bytes.Buffer
+	start := time.Now()
+	bar := newBar(&out, "mine", 1_000_000)
+	time.Sleep(50 * time.Millisecond)
+	before := time.Since(start)
+	bar.Set64(1000)
+	found := regexp.MustCompile(`([0-9]+) it/s`).FindStringSubmatch(out.String())
+	if found == nil {
+		t.Fatalf("no rate in %q", out.String())
+	}
+	rate, err := strconv.ParseFloat(found[1], 64)
+	if most := 1000 / before.Seconds(); err != nil || rate > most+1 {
+		t.Errorf("rate is %v/s, want at most %v", rate, most)
+	}
+	bar.Finish()
+	if text := out.String(); strings.TrimSpace(text[strings.LastIndexByte(strings.TrimRight(text, "\r"), '\r')+1:]) != "" {
+		t.Errorf("the bar is left on its line: %q", text)
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"text/tabwriter"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 
 // An estimate is what tercet mine --dry-run says of a job.
 type estimate struct {
-	Pairs   int64   `json:"pairs"`
+	Pairs   int64   `json:"pairs"`   // at most, where batches repeat the images of short classes
 	Rows    int64   `json:"rows"`    // at most
 	Bytes   int64   `json:"bytes"`   // at most, before compression
 	Seconds float64 `json:"seconds"` // from a sample of the work
@@ -53,13 +54,21 @@ func (j *mineJob) estimate(ctx context.Context, set *storage.Dataset) error {
 	if err != nil {
 		return err
 	}
-	mining := float64(anchors) * float64(candidates) * timeDistance(dim)
+	perCandidate, err := j.timeMining(ctx, set, dim)
+	if err != nil {
+		return err
+	}
+	mining := float64(anchors) * float64(candidates) * perCandidate
 	e.Seconds = (float64(set.Len())*perImage + mining) / float64(pipeline.Workers(j.flags.workers))
 	if j.flags.json {
 		return printJSON(j.stdout, e)
 	}
 	w := tabwriter.NewWriter(j.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "pairs\t%s\n", count(e.Pairs))
+	atMost := ""
+	if j.mine.Scope == stages.ScopeBatch && j.short == stages.Repeat {
+		atMost = "at most "
+	}
+	fmt.Fprintf(w, "pairs\t%s%s\n", atMost, count(e.Pairs))
 	fmt.Fprintf(w, "rows\tat most %s %s\n", count(e.Rows), j.flags.emit)
 	fmt.Fprintf(w, "bytes\tat most %s, before compression and without paths\n", count(e.Bytes))
 	fmt.Fprintf(w, "time\tabout %s\n", time.Duration(e.Seconds*float64(time.Second)).Round(100*time.Millisecond))
@@ -110,7 +119,43 @@ func (j *mineJob) timeImages(ctx context.Context, set *storage.Dataset) (perImag
 	}
 	elapsed := time.Since(start).Seconds() * float64(pipeline.Workers(j.flags.workers))
 	dim = max(1, min(j.flags.dim, set.Len()-1, size.Len()))
-	return elapsed/float64(n) + float64(dim)*timeDistance(size.Len()), dim, nil
+	fitted := float64(min(fitSample, set.Len())) // these are decoded twice, and compared with each other
+	twice := 1 + fitted/float64(set.Len())
+	fit := fitted * fitted / float64(set.Len()) * timeDistance(size.Len())
+	return twice*elapsed/float64(n) + fit + float64(dim)*timeDistance(size.Len()), dim, nil
+}
+
+// fitSample is how many images [stages.FitPCA] looks at by default.
+const fitSample = 2048
+
+// timeMining is how long a candidate of an anchor takes, in seconds on one core,
+// from mining up to 2048 of the rows with embeddings drawn by chance.
+func (j *mineJob) timeMining(ctx context.Context, set *storage.Dataset, dim int) (float64, error) {
+	n := min(2048, set.Len())
+	rows, labels := pipeline.MakeEmbeddings(n, dim), make([]int32, n)
+	for i := range labels {
+		labels[i] = set.Labels()[int64(i)*int64(set.Len())/int64(n)]
+	}
+	dice := rand.New(rand.NewPCG(j.flags.seed, 0))
+	for i := range rows.Data {
+		rows.Data[i] = float32(dice.NormFloat64())
+	}
+	snapshot, err := stages.SnapshotOf(rows, stages.SnapshotConfig{Fingerprint: "chance"})
+	if err != nil {
+		return 0, err
+	}
+	mine := j.mine
+	mine.PerPair = max(mine.PerPair, 1)
+	mine.Guards.SameGroup = false
+	scan, err := stages.NewScan(stages.ScanConfig{Mine: mine, Embeddings: snapshot.Embeddings, Labels: labels, Workers: j.flags.workers})
+	if err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	if _, err := drain(ctx, pipeline.From(scan).Prefetch(atOnce), func([]pipeline.MinedTriplet) error { return nil }); err != nil {
+		return 0, err
+	}
+	return time.Since(start).Seconds() * float64(pipeline.Workers(j.flags.workers)) / float64(n) / float64(n), nil
 }
 
 // timeDistance is how long one distance of that dimension takes, in seconds.

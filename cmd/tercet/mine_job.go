@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -71,9 +73,9 @@ func newMineJob(f *mineFlags, given *pflag.FlagSet) (*mineJob, error) {
 		return nil, usagef("--batches is %d, want 0 for one epoch or more", f.batches)
 	case f.batches > 0 && j.mine.Scope != stages.ScopeBatch:
 		return nil, usagef("--batches is for --scope batch")
-	case !(f.pairMargin > 0):
-		return nil, usagef("--pair-margin is %v, want more than 0", f.pairMargin)
-	case f.saveEmbeddings != "" && f.saveEmbeddings == f.out:
+	case !(f.pairMargin > 0) || math.IsInf(f.pairMargin, 1):
+		return nil, usagef("--pair-margin is %v, want a number above 0", f.pairMargin)
+	case f.saveEmbeddings != "" && filepath.Clean(f.saveEmbeddings) == filepath.Clean(f.out):
 		return nil, usagef("--save-embeddings and --output name the same file")
 	}
 	return j, j.resolve()
@@ -118,7 +120,7 @@ func (j *mineJob) run(ctx context.Context, paths []string) error {
 	if j.flags.dryRun {
 		return j.estimate(ctx, set)
 	}
-	if err := j.tryOutputs(); err != nil {
+	if err := j.tryOutputs(set); err != nil {
 		return err
 	}
 	emb, err := j.embed(ctx, set)

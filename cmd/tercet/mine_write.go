@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/tercet-ml/tercet/loss"
 	"github.com/tercet-ml/tercet/pipeline"
@@ -157,13 +158,13 @@ func drain[T any](ctx context.Context, f pipeline.Flow[T], write func([]T) error
 func (j *mineJob) meta(set *storage.Dataset, emb *embedded, m *mining) pipeline.TripletMeta {
 	s := m.settings
 	meta := pipeline.TripletMeta{
-		Scope: s.Scope.String(), Rule: s.Rule.String(), Pick: s.Pick.String(), PerPair: s.PerPair, Positives: s.Positives,
+		FormatVersion: storage.TripletFormat, Content: j.flags.emit, Scope: s.Scope.String(), Rule: s.Rule.String(), Pick: s.Pick.String(), PerPair: s.PerPair, Positives: s.Positives,
 		Loss: "triplet", Margin: s.Loss.Margin, Distance: s.Loss.Distance.String(), Normalised: emb.Normalised, Seed: s.Seed,
 		Embedder: emb.name, Fingerprint: emb.Fingerprint, Dim: emb.Embeddings.Dim,
 		DataDigest: set.Digest(), Rows: int64(set.Len()), Classes: len(set.Classes()), Guards: s.Guards.Names(),
 	}
 	if j.flags.emit == "pairs" {
-		meta.Loss, meta.PairMargin = "contrastive", j.flags.pairMargin
+		meta.Loss, meta.PairMargin, meta.PairLabels = "contrastive", j.flags.pairMargin, storage.PairLabels
 	}
 	if m.plan != nil {
 		meta.P, meta.K, meta.Batches = j.flags.p, j.flags.k, m.plan.Steps()
@@ -173,7 +174,13 @@ func (j *mineJob) meta(set *storage.Dataset, emb *embedded, m *mining) pipeline.
 
 // tryOutputs refuses outputs that exist or cannot be made, before any work is
 // done for them.
-func (j *mineJob) tryOutputs() error {
+func (j *mineJob) tryOutputs(set *storage.Dataset) error {
+	if err := notOf(set, "--output", j.flags.out); err != nil {
+		return err
+	}
+	if err := notOf(set, "--save-embeddings", j.flags.saveEmbeddings); err != nil {
+		return err
+	}
 	w, err := storage.NewTripletWriter(storage.TripletConfig{
 		Path: j.flags.out, Overwrite: j.flags.overwrite, Meta: pipeline.TripletMeta{Scope: j.mine.Scope.String()},
 	})
@@ -192,5 +199,20 @@ func (j *mineJob) tryOutputs() error {
 		return fmt.Errorf("--save-embeddings: %w", err)
 	}
 	draft.Abort()
+	return nil
+}
+
+// notOf refuses an output that is one of the files it is made from, under
+// whatever name: --overwrite is not meant for those.
+func notOf(set *storage.Dataset, flag, output string) error {
+	out, err := os.Stat(output)
+	if err != nil {
+		return nil // it is not there, or whoever writes it will say
+	}
+	for _, shard := range set.Info().Shards {
+		if in, err := os.Stat(shard.Path); err == nil && os.SameFile(in, out) {
+			return usagef("%s: %s is a file of the data set: write to another name", flag, output)
+		}
+	}
 	return nil
 }

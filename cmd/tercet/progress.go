@@ -43,15 +43,7 @@ type progress struct {
 func startProgress(stderr io.Writer, phase string, total int64, done func() int64) *progress {
 	p := &progress{phase: phase}
 	if f, ok := stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		p.bar = progressbar.NewOptions64(total,
-			progressbar.OptionSetWriter(stderr),
-			progressbar.OptionSetDescription(phase),
-			progressbar.OptionShowCount(),
-			progressbar.OptionShowIts(),
-			progressbar.OptionSetPredictTime(true),
-			progressbar.OptionClearOnFinish(),
-			progressbar.OptionSetWidth(30),
-		)
+		p.bar = newBar(stderr, phase, total)
 		p.stop = pipeline.Every(100*time.Millisecond, func() { p.bar.Set64(min(done(), total)) })
 		return p
 	}
@@ -66,6 +58,20 @@ func startProgress(stderr io.Writer, phase string, total int64, done func() int6
 		slog.Info(phase, attrs...)
 	})
 	return p
+}
+
+func newBar(w io.Writer, phase string, total int64) *progressbar.ProgressBar {
+	bar := progressbar.NewOptions64(total,
+		progressbar.OptionSetWriter(w),
+		progressbar.OptionSetDescription(phase),
+		progressbar.OptionShowCount(),
+		progressbar.OptionShowIts(),
+		progressbar.OptionSetPredictTime(true),
+		progressbar.OptionClearOnFinish(),
+		progressbar.OptionSetWidth(30),
+	)
+	bar.StartWithoutRender() // or its clock starts at the first tick, and so does its rate
+	return bar
 }
 
 // end stops the ticks and clears the bar.

@@ -48,9 +48,12 @@ var flagOf = map[string]string{
 	"PlanConfig.Steps":            "--batches",
 }
 
+// asFlags puts the flags in the place of the library's limits that come from them.
+var asFlags = strings.NewReplacer("DecodeConfig.MaxPixels", "--max-pixels", "DecodeConfig.Memory", "half of --memory")
+
 // message is err in the words of the command line.
 func message(err error) string {
-	text := strings.ReplaceAll(err.Error(), "DecodeConfig.MaxPixels", "--max-pixels")
+	text := asFlags.Replace(err.Error())
 	var mined *stages.UsageError
 	if errors.As(err, &mined) {
 		if flag, ok := flagOf[mined.Field]; ok {
