@@ -86,11 +86,3 @@ func (b *block) collect(r *MineReport, known *census, each func(a *search, p *pa
 
 // noNegative stands for the negative of a pair that was given none.
 var noNegative = found{id: -1, row: -1}
-
-// others is the number of rows of known classes other than l.
-func (c *census) others(l int32) int64 {
-	if int(l) >= len(c.starts)-1 {
-		return c.known
-	}
-	return c.known - int64(len(c.of(l)))
-}

@@ -1,8 +1,10 @@
 package stages
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/tercet-ml/tercet/loss"
 	"github.com/tercet-ml/tercet/pipeline"
@@ -20,57 +22,62 @@ func (e *SampleError) Error() string { return fmt.Sprintf("sample %d: %v", e.ID,
 func (e *SampleError) Unwrap() error { return e.Err }
 
 // A census is the rows of a pool by class. Its memory is used again by the
-// next take.
+// next take, and grows with the rows, not with the class numbers.
 type census struct {
-	known  int64     // rows of known class
-	rows   []int32   // of known class, a class side by side, each ascending
-	starts []int32   // of each class in rows, by class number; one more at the end
-	fill   []int32   // scratch
-	mean   []float64 // scratch
+	known   int64     // rows of known class
+	rows    []int32   // of known class, a class side by side, each ascending
+	classes []int32   // that have rows, ascending
+	starts  []int32   // of each of classes in rows; one more at the end
+	mean    []float64 // scratch
 }
 
 // take counts the rows of p and adds what it finds to r.
 func (c *census) take(p *pool, r *MineReport) error {
-	n := int64(len(p.labels))
-	top := int32(-1)
+	c.rows, c.classes, c.starts = c.rows[:0], c.classes[:0], c.starts[:0]
 	for row, l := range p.labels {
 		if l < pipeline.Unknown {
 			return &SampleError{p.id(row), fmt.Errorf("label is %d, want a class number or %d for unknown", l, pipeline.Unknown)}
 		}
-		top = max(top, l)
-	}
-	c.starts = resize(c.starts, int(top)+2)
-	clear(c.starts)
-	for _, l := range p.labels {
 		if l != pipeline.Unknown {
-			c.starts[l+1]++
+			c.rows = append(c.rows, int32(row))
 		}
 	}
-	for l, count := range c.starts[1:] {
-		if count > 0 {
-			r.Classes++
+	slices.SortFunc(c.rows, func(i, j int32) int {
+		return cmp.Or(cmp.Compare(p.labels[i], p.labels[j]), cmp.Compare(i, j))
+	})
+	for at, row := range c.rows {
+		if l := p.labels[row]; at == 0 || l != c.classes[len(c.classes)-1] {
+			c.classes, c.starts = append(c.classes, l), append(c.starts, int32(at))
 		}
-		if count == 1 {
+	}
+	c.starts = append(c.starts, int32(len(c.rows)))
+	c.known = int64(len(c.rows))
+	for class := range c.classes {
+		if c.size(class) == 1 {
 			r.Singles++
 		}
-		c.starts[l+1] += c.starts[l]
 	}
-	c.known = int64(c.starts[top+1])
-	c.rows, c.fill = resize(c.rows, int(c.known)), append(c.fill[:0], c.starts...)
-	for row, l := range p.labels {
-		if l != pipeline.Unknown {
-			c.rows[c.fill[l]] = int32(row)
-			c.fill[l]++
-		}
-	}
-	r.Samples += n
-	r.Unknown += n - c.known
+	r.Classes += int64(len(c.classes))
+	r.Samples += int64(len(p.labels))
+	r.Unknown += int64(len(p.labels)) - c.known
 	r.Conflicting += c.conflicting(p)
 	return nil
 }
 
-// of is the rows of class l, which is known.
-func (c *census) of(l int32) []int32 { return c.rows[c.starts[l]:c.starts[l+1]] }
+// size is the number of rows of the class at an index of classes.
+func (c *census) size(class int) int64 { return int64(c.starts[class+1] - c.starts[class]) }
+
+// of is the rows of class l, which is known; none where no row is of it.
+func (c *census) of(l int32) []int32 {
+	class, there := slices.BinarySearch(c.classes, l)
+	if !there {
+		return nil
+	}
+	return c.rows[c.starts[class]:c.starts[class+1]]
+}
+
+// others is the number of rows of known classes other than l.
+func (c *census) others(l int32) int64 { return c.known - int64(len(c.of(l))) }
 
 // conflicting is the number of rows whose image bytes another class has as well.
 func (c *census) conflicting(p *pool) (n int64) {

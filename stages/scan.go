@@ -109,8 +109,8 @@ func checkSamples(config string, n int, same, groups []int32, g Guards) error {
 // all where q is AllPositives.
 func (c *census) triplets(q int) *big.Int {
 	total := new(big.Int)
-	for l := range len(c.starts) - 1 {
-		n := int64(len(c.of(int32(l))))
+	for class := range c.classes {
+		n := c.size(class)
 		pairs := max(n-1, 0)
 		if q > 0 {
 			pairs = min(pairs, int64(q))
@@ -127,8 +127,8 @@ func (s *Scan) Settings() MineConfig { return s.cfg.Mine }
 // Pairs is the number of anchor-positive pairs that Run will look at.
 func (s *Scan) Pairs() int64 {
 	var total int64
-	for l := range len(s.census.starts) - 1 {
-		n := int64(len(s.census.of(int32(l))))
+	for class := range s.census.classes {
+		n := s.census.size(class)
 		pairs := max(n-1, 0)
 		if q := s.cfg.Mine.Positives; q > 0 {
 			pairs = min(pairs, int64(q))

@@ -3,7 +3,9 @@ package stages
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -191,6 +193,41 @@ func TestScanRefusals(t *testing.T) {
 			t.Errorf("%s: error %v, want a usage error with %q", tt.name, err, tt.want)
 		}
 	}
+}
+
+// A class number decides nothing but which rows belong together, and costs no
+// memory: a label column may hold any int32.
+func TestClassNumbersMayBeFarApart(t *testing.T) {
+	cfg := ScanConfig{
+		Mine:       MineConfig{Loss: loss.TripletMargin{Margin: 3}},
+		Embeddings: pipeline.Embeddings{Data: []float32{0, 1, 1.5, 4, 2}, Dim: 1},
+		Labels:     []int32{0, 0, 1, 1, 2},
+	}
+	want := drainAll(t, cfg)
+	far := []int32{7, math.MaxInt32 - 1, math.MaxInt32}
+	cfg.Labels = []int32{far[0], far[0], far[1], far[1], far[2]}
+	for i := range want.list {
+		tr := &want.list[i]
+		tr.AnchorLabel, tr.PositiveLabel, tr.NegativeLabel = far[tr.AnchorLabel], far[tr.PositiveLabel], far[tr.NegativeLabel]
+	}
+	if got := drainAll(t, cfg); !reflect.DeepEqual(got, want) || len(got.list) == 0 {
+		t.Errorf("got %v\nwant %v", got, want)
+	}
+}
+
+type drained struct {
+	list   []pipeline.MinedTriplet
+	report MineReport
+	pairs  int64
+}
+
+func drainAll(t *testing.T, cfg ScanConfig) drained {
+	t.Helper()
+	s, err := NewScan(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return drained{drain(t, s), s.Report(), s.Pairs()}
 }
 
 func TestScanStops(t *testing.T) {
