@@ -118,7 +118,8 @@ type TripletMeta struct {
 	Rule          string           `json:"rule"`
 	Pick          string           `json:"pick"`
 	PerPair       int              `json:"per_pair"`
-	Positives     int              `json:"positives"`
+	Positives     int              `json:"positives"`    // of an anchor; −1 for all
+	PositivesBy   string           `json:"positives_by"` // "random", "hardest" or "easiest"
 	Loss          string           `json:"loss"`
 	Margin        float64          `json:"margin"` // in units of Distance
 	Distance      string           `json:"distance"`
@@ -127,6 +128,7 @@ type TripletMeta struct {
 	Embedder      string           `json:"embedder"`
 	Fingerprint   string           `json:"embedder_fingerprint"`
 	Dim           int              `json:"dim"`
+	ImageSize     string           `json:"image_size,omitempty"` // H×W×C that images were embedded at, as --size takes it; empty for a column
 	DataDigest    string           `json:"data_digest"`
 	Rows          int64            `json:"rows"`
 	Classes       int              `json:"classes"`
@@ -135,6 +137,7 @@ type TripletMeta struct {
 	P             int              `json:"p,omitempty"`           // batch scope only, as K and Batches
 	K             int              `json:"k,omitempty"`
 	Batches       int64            `json:"batches,omitempty"`
+	Short         string           `json:"short,omitempty"` // batch scope only: what was done with classes below K images
 	Guards        []string         `json:"guards"`
 	Counts        map[string]int64 `json:"counts"`
 }

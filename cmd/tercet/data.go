@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -112,4 +114,32 @@ func parseShape(flag, s string) (pipeline.Shape, error) {
 		n[2] = 0 // not said
 	}
 	return pipeline.Shape{C: n[2], H: n[0], W: n[1]}, nil
+}
+
+// A class is how many rows have a label.
+type class struct {
+	Name string `json:"name"` // the number where classes have no names
+	Rows int64  `json:"rows"`
+}
+
+// classesOf are the classes of a data set by number: all that have a name, or
+// else all that have a row.
+func classesOf(set *storage.Dataset) []class {
+	rows := make(map[int32]int64)
+	for _, l := range set.Labels() {
+		if l != pipeline.Unknown {
+			rows[l]++
+		}
+	}
+	var classes []class
+	if names := set.Classes(); names != nil {
+		for l, name := range names {
+			classes = append(classes, class{name, rows[int32(l)]})
+		}
+		return classes
+	}
+	for _, l := range slices.Sorted(maps.Keys(rows)) {
+		classes = append(classes, class{fmt.Sprint(l), rows[l]})
+	}
+	return classes
 }

@@ -74,11 +74,6 @@ type findings struct {
 	Bad     []badRow       `json:"bad"`
 }
 
-type class struct {
-	Name string `json:"name"`
-	Rows int64  `json:"rows"`
-}
-
 type badRow struct {
 	ID       int64  `json:"id"` // sample id; −1 for an embedding, of which the first bad one is listed
 	File     string `json:"file"`
@@ -90,11 +85,7 @@ type badRow struct {
 
 // inspect looks at every image of a data set.
 func inspect(ctx context.Context, set *storage.Dataset, data *dataFlags, full bool, stderr io.Writer) (*findings, error) {
-	f := &findings{Info: set.Info(), Rows: set.Len(), Digest: set.Digest(), Images: map[string]int{}, Bad: []badRow{}}
-	sizes := classSizes(set)
-	for l, name := range set.Classes() {
-		f.Classes = append(f.Classes, class{name, sizes[l]})
-	}
+	f := &findings{Info: set.Info(), Rows: set.Len(), Digest: set.Digest(), Classes: classesOf(set), Images: map[string]int{}, Bad: []badRow{}}
 	for _, l := range set.Labels() {
 		if l == pipeline.Unknown {
 			f.Unknown++

@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/tercet-ml/tercet/pipeline"
+	"github.com/tercet-ml/tercet/storage"
 )
 
 const data = "../../testdata/"
@@ -217,5 +220,44 @@ func TestKillLeavesNoHalfFile(t *testing.T) {
 	left, err := os.ReadDir(dir)
 	if err != nil || len(left) != 1 || left[0].Name() != "t.parquet" {
 		t.Errorf("left behind: %v %v", left, err)
+	}
+}
+
+// Integer labels need no names, and their numbers no order: product ids will do.
+func TestLabelsWithoutNames(t *testing.T) {
+	dir := t.TempDir()
+	in := filepath.Join(dir, "in.parquet")
+	f, err := os.Create(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := storage.NewRecordWriter(f, storage.RecordWriterConfig{Image: storage.ImageNone, Dim: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 12 {
+		row := storage.Row{Embedding: []float32{float32(i), 1}}
+		row.Label = []int32{7, 2_000_000_000, pipeline.Unknown}[i%3]
+		if err := w.Write(row); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(w.Close(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if code, stdout, stderr := tercet(t, "inspect", in); code != exitDone || !strings.Contains(stdout, "7 4, 2000000000 4") || !strings.Contains(stdout, "4 rows of unknown class") {
+		t.Errorf("inspect: exit code %d\n%s%s", code, stdout, stderr)
+	}
+	if code, stdout, stderr := tercet(t, "mine", in, "--dry-run"); code != exitDone || !strings.Contains(stdout, "pairs  24") {
+		t.Errorf("dry run: exit code %d\n%s%s", code, stdout, stderr)
+	}
+	for _, scope := range []string{"dataset", "batch"} {
+		out := filepath.Join(dir, scope+".jsonl")
+		if code, stdout, stderr := tercet(t, "mine", in, "-o", out, "--scope", scope, "--p", "2", "--rule", "tfa"); code != exitDone || !strings.Contains(stdout, "12 rows, 2 classes") {
+			t.Errorf("%s: exit code %d\n%s%s", scope, code, stdout, stderr)
+		}
+		if text, _ := os.ReadFile(out); !strings.Contains(string(text), `"anchor_label":2000000000`) {
+			t.Errorf("%s: no anchor of class 2000000000 in %.300s", scope, text)
+		}
 	}
 }

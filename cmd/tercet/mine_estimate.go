@@ -35,8 +35,8 @@ func (j *mineJob) estimate(ctx context.Context, set *storage.Dataset) error {
 		anchors, candidates = plan.Steps()*b, b
 		e.Pairs = anchors * positivesOf(j.mine, int64(j.flags.k))
 	} else {
-		for _, n := range classSizes(set) {
-			e.Pairs += n * positivesOf(j.mine, n)
+		for _, c := range classesOf(set) {
+			e.Pairs += c.Rows * positivesOf(j.mine, c.Rows)
 		}
 	}
 	perPair := int64(j.mine.PerPair)
@@ -81,17 +81,6 @@ func positivesOf(c stages.MineConfig, n int64) int64 {
 		return min(int64(c.Positives), n-1)
 	}
 	return n - 1
-}
-
-// classSizes are the number of images of each known class.
-func classSizes(set *storage.Dataset) []int64 {
-	sizes := make([]int64, len(set.Classes()))
-	for _, l := range set.Labels() {
-		if l != pipeline.Unknown {
-			sizes[l]++
-		}
-	}
-	return sizes
 }
 
 // timeImages is how long one image takes to be read and decoded, in seconds on

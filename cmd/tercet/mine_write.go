@@ -158,16 +158,20 @@ func drain[T any](ctx context.Context, f pipeline.Flow[T], write func([]T) error
 func (j *mineJob) meta(set *storage.Dataset, emb *embedded, m *mining) pipeline.TripletMeta {
 	s := m.settings
 	meta := pipeline.TripletMeta{
-		FormatVersion: storage.TripletFormat, Content: j.flags.emit, Scope: s.Scope.String(), Rule: s.Rule.String(), Pick: s.Pick.String(), PerPair: s.PerPair, Positives: s.Positives,
+		FormatVersion: storage.TripletFormat, Content: j.flags.emit, Scope: s.Scope.String(), Rule: s.Rule.String(), Pick: s.Pick.String(),
+		PerPair: s.PerPair, Positives: s.Positives, PositivesBy: s.PositivesBy.String(),
 		Loss: "triplet", Margin: s.Loss.Margin, Distance: s.Loss.Distance.String(), Normalised: emb.Normalised, Seed: s.Seed,
 		Embedder: emb.name, Fingerprint: emb.Fingerprint, Dim: emb.Embeddings.Dim,
-		DataDigest: set.Digest(), Rows: int64(set.Len()), Classes: len(set.Classes()), Guards: s.Guards.Names(),
+		DataDigest: set.Digest(), Rows: int64(set.Len()), Classes: len(classesOf(set)), Guards: s.Guards.Names(),
 	}
 	if j.flags.emit == "pairs" {
 		meta.Loss, meta.PairMargin, meta.PairLabels = "contrastive", j.flags.pairMargin, storage.PairLabels
 	}
+	if z := emb.size; z.Len() > 0 {
+		meta.ImageSize = fmt.Sprintf("%dx%dx%d", z.H, z.W, z.C)
+	}
 	if m.plan != nil {
-		meta.P, meta.K, meta.Batches = j.flags.p, j.flags.k, m.plan.Steps()
+		meta.P, meta.K, meta.Batches, meta.Short = j.flags.p, j.flags.k, m.plan.Steps(), j.short.String()
 	}
 	return meta
 }
