@@ -62,7 +62,8 @@ type part struct {
 // embedding. All files have to have the same columns, types and class names.
 //
 // Integer labels are class numbers; strings are numbered by bytewise order over
-// the whole data set. Null and −1 are [pipeline.Unknown].
+// the whole data set, and so are integers without names of which one is 2³¹ or
+// more, in ascending order. Null and −1 are [pipeline.Unknown].
 //
 // Errors: [*SplitError] and [*ColumnError] for what the Config has to say
 // better; [ErrNoData], [ErrSchema], [ErrCorrupt], [ErrUnsupported] for the

@@ -10,6 +10,7 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
+	"strconv"
 
 	"github.com/tercet-ml/tercet/pipeline"
 )
@@ -91,26 +92,56 @@ func readValues(ctx context.Context, s shard, group int, want []column, dst []*v
 	return nil
 }
 
-// checkLabels takes integer labels as class numbers.
+// checkLabels takes integer labels as class numbers. Those that have no names
+// and are too large for that, as product numbers are, become names themselves:
+// they are numbered by their order.
 func (d *Dataset) checkLabels(labels []values, names []string) error {
 	d.classes = names
-	most := int64(math.MaxInt32)
+	most := int64(math.MaxInt64)
 	if names != nil {
 		most = int64(len(names)) - 1
 	}
+	large := false
 	for i, p := range d.parts {
 		for k, n := range labels[i].numbers {
 			if n < -1 || n > most {
-				err := fmt.Errorf("%w: label %d, want −1 (unknown) to %d", ErrValue, n, most)
+				err := fmt.Errorf("%w: label %d, want −1 (unknown) or more", ErrValue, n)
 				if names != nil {
 					err = fmt.Errorf("%w: label %d, there are %d class names", ErrValue, n, len(names))
 				}
 				return d.rowError(p, int64(k), d.roles[p.shard].label.name, err)
 			}
+			large = large || n > math.MaxInt32
 			d.labels = append(d.labels, int32(n))
 		}
 	}
+	if large {
+		d.numberLabels(labels)
+	}
 	return nil
+}
+
+// numberLabels numbers integer labels by their order over all of them.
+func (d *Dataset) numberLabels(labels []values) {
+	all := make(map[int64]int32)
+	for _, v := range labels {
+		for _, n := range v.numbers {
+			all[n] = 0
+		}
+	}
+	delete(all, int64(pipeline.Unknown))
+	d.classes = nil
+	for i, n := range slices.Sorted(maps.Keys(all)) {
+		all[n] = int32(i)
+		d.classes = append(d.classes, strconv.FormatInt(n, 10))
+	}
+	all[int64(pipeline.Unknown)] = pipeline.Unknown
+	d.labels = d.labels[:0]
+	for _, v := range labels {
+		for _, n := range v.numbers {
+			d.labels = append(d.labels, all[n])
+		}
+	}
 }
 
 // nameLabels numbers string labels by bytewise order over all of them.
