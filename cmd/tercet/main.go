@@ -55,7 +55,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case err == nil:
 		return exitDone
 	case errors.Is(context.Cause(ctx), errInterrupted):
-		fmt.Fprintln(stderr, "tercet: interrupted; nothing was written under the final name")
+		fmt.Fprintln(stderr, "tercet: interrupted; no output was left half written")
 		return exitInterrupted
 	}
 	fmt.Fprintf(stderr, "tercet: %s\n", message(err))

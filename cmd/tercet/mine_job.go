@@ -127,11 +127,11 @@ func (j *mineJob) run(ctx context.Context, paths []string) error {
 	if err != nil {
 		return err
 	}
-	sum, err := j.write(ctx, set, emb)
-	if err != nil {
+	if err := j.save(set, emb); err != nil {
 		return err
 	}
-	if err := j.save(set, emb); err != nil {
+	sum, err := j.write(ctx, set, emb) // last: where there are triplets, all is there
+	if err != nil {
 		return err
 	}
 	return j.print(sum)
