@@ -9,6 +9,9 @@ import (
 // Guards keep likely false negatives, images of the anchor's class under
 // another label, out of the triplets. The sample itself is never its own
 // negative, which needs no guard: its label is the anchor's.
+//
+// For Relative, the nearest positive is that of the whole class in a [Scan],
+// and that among the images of the batch in a [Miner], in either scope.
 type Guards struct {
 	AllowDuplicates bool    // let a negative have the image bytes of the anchor or the positive; the guard is on by default
 	SameGroup       bool    // no negative of the anchor's or the positive's group

@@ -33,6 +33,7 @@ type MinerConfig struct {
 //
 // In ScopeBatch, anchors, positives and negatives are the images of the batch.
 // An image that is there twice is a candidate twice, and never its own positive.
+// So it may take up two of a pair's PerPair triplets, which [Mined] makes one.
 //
 // In ScopeDataSet, anchors and positives are the images of the batch and
 // negatives those of the whole data set, from the snapshot that belongs to the
