@@ -203,8 +203,8 @@ func (p *parquetFile) checkChunk(m *metadata.RowGroupMetaData, i int, rows, data
 	c.values = col.NumValues()
 	c.codec = col.Compression()
 	c.from = col.DataPageOffset()
-	if col.HasDictionaryPage() && col.DictionaryPageOffset() > 0 {
-		c.from = min(c.from, col.DictionaryPageOffset())
+	if at := col.DictionaryPageOffset(); col.HasDictionaryPage() && at > 0 && (at < c.from || c.from == 0) {
+		c.from = at // without rows there may be a dictionary alone
 	}
 	size := col.TotalCompressedSize()
 	c.to = c.from + size
