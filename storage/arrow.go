@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,15 +31,11 @@ type arrowShard struct {
 // is. The standard input and whatever else has no random access is read to its
 // end first: into memory up to cfg.Memory, or else into a temporary file.
 func openArrow(ctx context.Context, path string, cfg Config) (shard, error) {
-	limit := cfg.Memory
-	if limit <= 0 {
-		limit = DefaultMemory
-	}
-	src, err := openSource(ctx, path, limit)
+	src, err := openSource(ctx, path, cmp.Or(cfg.Memory, DefaultMemory))
 	if err != nil {
 		return nil, err
 	}
-	s := &arrowShard{src: src, limit: limit}
+	s := &arrowShard{src: src, limit: cfg.decoding()}
 	if err := guarded(s.open); err != nil {
 		if _, named := errors.AsType[*RowError](err); !named {
 			err = fmt.Errorf("%s: %w", path, err)

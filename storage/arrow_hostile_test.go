@@ -17,6 +17,7 @@ import (
 	"github.com/apache/arrow/go/v17/arrow/array"
 	"github.com/apache/arrow/go/v17/arrow/ipc"
 	"github.com/apache/arrow/go/v17/arrow/memory"
+	"github.com/tercet-ml/tercet/pipeline"
 )
 
 // What a compressed buffer says of its size is held against the budget first.
@@ -30,6 +31,20 @@ func TestArrowMemory(t *testing.T) {
 		if !errors.Is(err, ErrMemory) || !errors.As(err, &at) || at.Column != "image" || at.RowGroup != 0 {
 			t.Errorf("%d bytes that hold 8 MiB, read with a budget of 1 MiB: %v, want ErrMemory at row group 0, column image", len(data), err)
 		}
+	}
+}
+
+// A batch that is larger than the cache can be read all the same.
+func TestArrowLargerThanCache(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.arrow")
+	rec := recordOf(t, fmt.Sprintf(`[{"image":%q,"label":1}]`, strings.Repeat("AAAA", 1<<10)),
+		nullable("image", arrow.BinaryTypes.Binary), int64Label)
+	if err := os.WriteFile(path, arrowBytes(t, FormatArrow, []arrow.Record{rec}, ipc.WithZstd()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := open(t, Config{Paths: []string{path}, Memory: 1 << 10})
+	if recs := make([]pipeline.Record, 1); d.Read(t.Context(), []int64{0}, recs) != nil || len(recs[0].Image) != 3<<10 {
+		t.Errorf("record is %v", recs[0])
 	}
 }
 

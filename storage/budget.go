@@ -23,7 +23,7 @@ var _ memory.Allocator = (*budget)(nil)
 type overBudget struct{ asked, used, limit int64 }
 
 func (e overBudget) Error() string {
-	return fmt.Sprintf("%v: %d bytes asked for with %d in use, limit %d", ErrMemory, e.asked, e.used, e.limit)
+	return fmt.Sprintf("%v: %d bytes asked for with %d in use, limit %d: allow more memory", ErrMemory, e.asked, e.used, e.limit)
 }
 
 func (e overBudget) Unwrap() error { return ErrMemory }

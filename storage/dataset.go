@@ -19,12 +19,16 @@ type Config struct {
 	ImageColumn, LabelColumn, IDColumn, GroupColumn, EmbeddingColumn string
 
 	Shape   pipeline.Shape // of raw pixels in a column that does not say; the zero Shape: square and grey
-	Memory  int64          // bytes of row groups kept in memory for Read; default 256 MiB
+	Memory  int64          // bytes of row groups kept in memory for Read; default 256 MiB. Decoding a page or batch may take as much, and always 256 MiB.
 	Workers int            // files, and in Read row groups, read at a time; default GOMAXPROCS. Decides nothing else.
 }
 
 // DefaultMemory is the Memory of a [Config] that does not set it.
 const DefaultMemory = 256 << 20
+
+// decoding is how many bytes decoding may hold at a time, for one reader: a page
+// of 1,024 photographs may need more than the cache.
+func (c Config) decoding() int64 { return max(c.Memory, DefaultMemory) }
 
 // A Dataset is some files as one sequence of rows. The sample id of a row is
 // its place: files in name order, rows in file order. All methods may be called

@@ -28,12 +28,14 @@ type parquetFile struct {
 	leaves []leaves
 	rows   []int64
 	chunks [][]chunk // by row group and leaf column
+	limit  int64     // bytes that decoding may hold at a time, for one reader
 }
 
 // A chunk is where the pages of one leaf column of a row group are.
 type chunk struct {
 	from, to int64
 	values   int64
+	size     int64 // of its pages when decompressed, as the footer has it
 	codec    compress.Compression
 	broken   error // why it cannot be read, if it cannot
 }
@@ -42,20 +44,19 @@ var _ shard = (*parquetFile)(nil)
 
 const (
 	maxFooter  = 256 << 20
-	readMemory = 256 << 20 // what decoding may hold at a time, for one reader
-	tableRows  = 256       // rows in a table, at most
-	tableBytes = 8 << 20   // bytes that a table should hold
+	tableRows  = 256     // rows in a table, at most
+	tableBytes = 8 << 20 // bytes that a table should hold
 )
 
 // openParquet reads the footer of a Parquet file and checks everything in it
 // that a later read will rely on.
-func openParquet(_ context.Context, path string, _ Config) (_ shard, err error) {
+func openParquet(_ context.Context, path string, cfg Config) (_ shard, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%s: %w", path, caught(r))
 		}
 	}()
-	p := &parquetFile{name: path}
+	p := &parquetFile{name: path, limit: cfg.decoding()}
 	if err := p.open(); err != nil {
 		if _, named := errors.AsType[*RowError](err); named {
 			return nil, err
@@ -201,10 +202,11 @@ func (p *parquetFile) checkChunk(m *metadata.RowGroupMetaData, i int, rows, data
 	}
 	leaf := p.schema.Column(i)
 	c.values = col.NumValues()
+	c.size = col.TotalUncompressedSize()
 	c.codec = col.Compression()
 	c.from = col.DataPageOffset()
-	if col.HasDictionaryPage() && col.DictionaryPageOffset() > 0 {
-		c.from = min(c.from, col.DictionaryPageOffset())
+	if at := col.DictionaryPageOffset(); col.HasDictionaryPage() && at > 0 && (at < c.from || c.from == 0) {
+		c.from = at // without rows there may be a dictionary alone
 	}
 	size := col.TotalCompressedSize()
 	c.to = c.from + size

@@ -307,3 +307,35 @@ func TestLargeRowGroup(t *testing.T) {
 		t.Errorf("record 500: %v", err)
 	}
 }
+
+// What compresses well is still read a few megabytes at a time, and Memory
+// above the default is decoding's too.
+func TestTablesAreSmall(t *testing.T) {
+	row := fmt.Sprintf(`{"image":{"bytes":%q},"label":1},`, strings.Repeat("AAAA", 1<<16))
+	path := writeParquet(t, filepath.Join(t.TempDir(), "a.parquet"), schemaOf(hfImage, int64Label),
+		"["+strings.TrimSuffix(strings.Repeat(row, 100), ",")+"]", 100,
+		parquet.WithDictionaryDefault(false), parquet.WithCompression(compress.Codecs.Zstd))
+	s, err := openShard(t.Context(), path, Config{Memory: 2 * DefaultMemory})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for table, err := range s.read(t.Context(), 0, s.columns()[:1], nil) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		size := 0
+		for _, b := range table.cells[0].bytes {
+			size += len(b)
+		}
+		if size > 2*tableBytes {
+			t.Fatalf("a table of %d rows takes %d bytes", len(table.rows), size)
+		}
+	}
+	if limit := s.(*parquetFile).limit; limit != 2*DefaultMemory {
+		t.Errorf("decoding may take %d bytes, want those of Memory", limit)
+	}
+	s.(*parquetFile).limit = 1 << 10
+	for _, err := range s.read(t.Context(), 0, s.columns()[:1], nil) {
+		checkError(t, err, ErrMemory, "row group 0, row 0", "allow more memory")
+	}
+}

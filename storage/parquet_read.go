@@ -26,7 +26,7 @@ func (p *parquetFile) read(ctx context.Context, group int, want []column, rows [
 			return
 		}
 		defer f.Close()
-		r := &groupReader{file: p, src: f, group: group, want: want, mem: &budget{limit: readMemory}, out: &budget{limit: readMemory}}
+		r := &groupReader{file: p, src: f, group: group, want: want, mem: &budget{limit: p.limit}, out: &budget{limit: p.limit}}
 		size := r.tableSize()
 		total := p.rows[group]
 		if rows != nil {
@@ -77,7 +77,7 @@ func (r *groupReader) tableSize() int64 {
 	for _, c := range r.want {
 		if leaf := r.leaf(c); leaf >= 0 {
 			ch := r.file.chunks[r.group][leaf]
-			size += max(ch.to-ch.from, ch.values)
+			size += max(ch.to-ch.from, ch.values, ch.size)
 		}
 	}
 	if rows == 0 || size <= 0 {

@@ -198,6 +198,44 @@ func TestByteStreamSplit(t *testing.T) {
 	}
 }
 
+// Arrow C++ writes an empty table as a dictionary and no data page, which is
+// then said to be at byte 0.
+func TestNoRows(t *testing.T) {
+	dir := t.TempDir()
+	schema := schemaOf(hfImage, int64Label)
+	writeParquet(t, filepath.Join(dir, "a.parquet"), schema, `[{"image":{"bytes":"aW1n"},"label":2}]`, 9)
+	empty := writeParquet(t, filepath.Join(dir, "b.parquet"), schema, `[]`, 9)
+	writeParquet(t, filepath.Join(dir, "c.parquet"), schema, `[{"image":{"bytes":"aW1n"},"label":3}]`, 9)
+
+	s, err := openParquet(t.Context(), empty, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := s.(*parquetFile)
+	for _, c := range p.meta.RowGroups[0].Columns {
+		c.MetaData.DataPageOffset = 0
+	}
+	var footer bytes.Buffer
+	if _, err := p.meta.WriteTo(&footer, nil); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(empty)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = append(b[:len(b)-8-len(p.footer)], footer.Bytes()...)
+	b = append(binary.LittleEndian.AppendUint32(b, uint32(footer.Len())), "PAR1"...)
+	if err := os.WriteFile(empty, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+
+	if d := open(t, Config{Paths: []string{empty}}); d.Len() != 0 {
+		t.Errorf("%d rows in %s", d.Len(), empty)
+	}
+	sameRecords(t, all(t, open(t, Config{Paths: []string{dir}})), []pipeline.Record{
+		{ID: 0, Label: 2, Image: []byte("img")}, {ID: 1, Label: 3, Image: []byte("img")}})
+}
+
 func TestPageChecksum(t *testing.T) {
 	h, _, err := readPageHeader([]byte{0x15, 0x00, 0x15, 0x06, 0x15, 0x06, 0x15, 0x02, 0x1c, 0x15, 0x02, 0x15, 0x00, 0x00, 0x00})
 	if err != nil || !h.hasCRC || h.crc != 1 || h.compressed != 3 || h.values != 1 {
