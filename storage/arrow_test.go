@@ -406,6 +406,10 @@ func TestArrowBroken(t *testing.T) {
 			t.Errorf("open %s: %v, want the file and %q", tt.file, err, tt.want)
 		}
 	}
+	for data, want := range map[string]string{"PAR1\x15\x04": "Parquet", "FEA1\x00\x00": "version 2"} {
+		_, err := openArrowBytes(t, []byte(data))
+		checkError(t, err, ErrUnsupported, "data.arrow", want)
+	}
 	s, err := openArrow(t.Context(), "../testdata/broken/null-image.arrow", Config{})
 	if err != nil {
 		t.Fatal(err)

@@ -301,6 +301,12 @@ func TestPaths(t *testing.T) {
 	checkError(t, err, ErrNoData)
 	_, err = Open(t.Context(), Config{Paths: []string{dir + "/README.md"}})
 	checkError(t, err, ErrUnsupported, "README.md")
+
+	t.Chdir(dir)
+	const name = "data/test-00000-of-00001.parquet"
+	if d := open(t, Config{Paths: []string{name, filepath.Join(dir, name)}}); d.Len() != 1 {
+		t.Errorf("a file of 1 row that was named in two ways has %d rows", d.Len())
+	}
 }
 
 func TestDigest(t *testing.T) {
