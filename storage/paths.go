@@ -108,8 +108,9 @@ func expand(path string) ([]dataFile, error) {
 }
 
 // walk lists the data files below a folder. Hidden files and folders and other
-// endings are passed over, and links to folders are not followed.
+// endings are passed over, and links to folders are not followed, but for root.
 func walk(root string) ([]dataFile, error) {
+	root = filepath.Clean(root) + string(filepath.Separator) // what a link leads to
 	var found []dataFile
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
