@@ -41,8 +41,13 @@ const (
 // indexArrow finds the messages of a file or stream and checks where they say
 // their parts are. No values are looked at.
 func indexArrow(data []byte) (*arrowIndex, error) {
-	if bytes.HasPrefix(data, []byte(arrowMagic)) {
+	switch {
+	case bytes.HasPrefix(data, []byte(arrowMagic)):
 		return indexArrowFile(data)
+	case bytes.HasPrefix(data, []byte("PAR1")):
+		return nil, fmt.Errorf("%w: Parquet where Arrow is expected: name a file that ends in .parquet", ErrUnsupported)
+	case bytes.HasPrefix(data, []byte("FEA1")):
+		return nil, fmt.Errorf("%w: Feather of version 1: write the file again in version 2", ErrUnsupported)
 	}
 	return indexArrowStream(data)
 }

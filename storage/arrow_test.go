@@ -368,6 +368,37 @@ func TestArrowStreamFromPipe(t *testing.T) {
 	}
 }
 
+// A shell gives the output of a command a name without an ending: <(command).
+func TestArrowStreamFromNamedPipe(t *testing.T) {
+	data, err := os.ReadFile("../testdata/formats/stream.arrows")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	name := fmt.Sprintf("/dev/fd/%d", r.Fd())
+	if _, err := os.Stat(name); err != nil {
+		t.Skip(err)
+	}
+	feed := pipeline.Background(t.Context(), func(context.Context) error {
+		defer w.Close()
+		_, err := w.Write(data)
+		return err
+	})
+	d, err := Open(t.Context(), Config{Paths: []string{name}})
+	r.Close() // so that feed ends whatever was read
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := feed.Wait(); err != nil || d.Len() != 60 {
+		t.Errorf("%d rows, %v", d.Len(), err)
+	}
+}
+
 // fromStdin opens data on the standard input.
 func fromStdin(t *testing.T, data []byte, cfg Config) shard {
 	t.Helper()
@@ -405,6 +436,10 @@ func TestArrowBroken(t *testing.T) {
 		if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), tt.file) || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("open %s: %v, want the file and %q", tt.file, err, tt.want)
 		}
+	}
+	for data, want := range map[string]string{"PAR1\x15\x04": "Parquet", "FEA1\x00\x00": "version 2"} {
+		_, err := openArrowBytes(t, []byte(data))
+		checkError(t, err, ErrUnsupported, "data.arrow", want)
 	}
 	s, err := openArrow(t.Context(), "../testdata/broken/null-image.arrow", Config{})
 	if err != nil {

@@ -301,6 +301,18 @@ func TestPaths(t *testing.T) {
 	checkError(t, err, ErrNoData)
 	_, err = Open(t.Context(), Config{Paths: []string{dir + "/README.md"}})
 	checkError(t, err, ErrUnsupported, "README.md")
+
+	t.Chdir(dir)
+	const name = "data/test-00000-of-00001.parquet"
+	if d := open(t, Config{Paths: []string{name, filepath.Join(dir, name)}}); d.Len() != 1 {
+		t.Errorf("a file of 1 row that was named in two ways has %d rows", d.Len())
+	}
+	if err := os.Symlink("data", "link"); err != nil {
+		t.Skip(err)
+	}
+	if d := open(t, Config{Paths: []string{"link"}, Split: "test"}); d.Len() != 1 || d.Locate(0).File != filepath.Join("link", filepath.Base(name)) {
+		t.Errorf("a link to a folder has %d rows, the first in %v", d.Len(), d.Locate(0))
+	}
 }
 
 func TestDigest(t *testing.T) {

@@ -46,10 +46,17 @@ func findShards(paths []string, split string) ([]string, error) {
 		return nil, err
 	}
 	slices.SortStableFunc(found, func(a, b dataFile) int { return cmp.Compare(a.path, b.path) })
-	found = slices.CompactFunc(found, func(a, b dataFile) bool { return a.path == b.path })
-	files := make([]string, len(found))
-	for i, f := range found {
-		files[i] = f.path
+	var files []string
+	seen := make(map[string]bool)
+	for _, f := range found {
+		full, err := filepath.Abs(f.path)
+		if err != nil {
+			return nil, err
+		}
+		if !seen[full] {
+			files = append(files, f.path)
+		}
+		seen[full] = true
 	}
 	return files, nil
 }
@@ -101,8 +108,9 @@ func expand(path string) ([]dataFile, error) {
 }
 
 // walk lists the data files below a folder. Hidden files and folders and other
-// endings are passed over, and links to folders are not followed.
+// endings are passed over, and links to folders are not followed, but for root.
 func walk(root string) ([]dataFile, error) {
+	root = filepath.Clean(root) + string(filepath.Separator) // what a link leads to
 	var found []dataFile
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {

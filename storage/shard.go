@@ -102,6 +102,9 @@ func openShard(ctx context.Context, path string, cfg Config) (shard, error) {
 	if path == stdin {
 		return openArrow(ctx, path, cfg)
 	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return openArrow(ctx, path, cfg) // the first bytes of a pipe come once
+	}
 	magic, err := firstBytes(path, 8)
 	if err != nil {
 		return nil, err
