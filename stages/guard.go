@@ -17,7 +17,7 @@ type Guards struct {
 	SameGroup       bool    // no negative of the anchor's or the positive's group
 	Floor           float64 // no negative with d_an < Floor; 0 for no floor
 	Relative        float64 // no negative with d_an ≤ (1 + Relative)·d(a, its nearest positive); 0 for none
-	SkipRanks       int     // the first ranks by distance of a pair's candidates are passed over
+	SkipRanks       int     // the first ranks by distance of a pair's candidates are passed over; under TFA in its own order, those above d_ap first
 	ClassCap        int     // at most so many triplets whose negative is of one class, in file order; 0 for no cap
 }
 

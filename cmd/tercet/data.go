@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math"
 	"runtime/debug"
@@ -65,7 +66,11 @@ func (d *dataFlags) open(ctx context.Context, paths []string) (*storage.Dataset,
 	if errors.As(err, &split) {
 		return nil, usageError{err}
 	}
-	return set, err
+	if err != nil {
+		return nil, err
+	}
+	slog.Debug("opened", "rows", set.Len(), "digest", set.Digest())
+	return set, nil
 }
 
 // bytes is --memory as a number.

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -143,7 +145,7 @@ func TestBarKnowsWhenItStarted(t *testing.T) {
 		t.Fatalf("no rate in %q", out.String())
 	}
 	rate, err := strconv.ParseFloat(found[1], 64)
-	if most := 1000 / before.Seconds(); err != nil || rate > most+1 {
+	if most := 2 * 1000 / before.Seconds(); err != nil || rate > most { // it was tens of millions
 		t.Errorf("rate is %v/s, want at most %v", rate, most)
 	}
 	bar.Finish()
@@ -177,16 +179,25 @@ func TestInterruptLeavesNothing(t *testing.T) {
 	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
 		dir := t.TempDir()
 		cmd := command(t, filepath.Join(dir, "t.parquet"))
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
+		cmd.Args = append(cmd.Args, "--log-level", "debug")
+		stderr, err := cmd.StderrPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(400 * time.Millisecond)
+		lines := bufio.NewReader(stderr)
+		for line := ""; !strings.Contains(line, "opened"); {
+			if line, err = lines.ReadString('\n'); err != nil {
+				t.Fatalf("%v: %q, %v; want a line that says that the data are open", sig, line, err)
+			}
+		}
 		cmd.Process.Signal(sig)
+		said, _ := io.ReadAll(lines)
 		var exit *exec.ExitError
 		if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitInterrupted {
-			t.Errorf("%v: %v, want exit code %d; %s", sig, err, exitInterrupted, stderr.String())
+			t.Errorf("%v: %v, want exit code %d; %s", sig, err, exitInterrupted, said)
 		}
 		if left, _ := os.ReadDir(dir); len(left) != 0 {
 			t.Errorf("%v: left behind: %v", sig, left)

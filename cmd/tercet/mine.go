@@ -44,7 +44,7 @@ func (f *mineFlags) register(flags *pflag.FlagSet) {
 
 	flags.StringVar(&f.scope, "scope", "dataset", "dataset: every anchor-positive pair against every negative; batch: within P×K batches")
 	flags.StringVar(&f.rule, "rule", "semi-hard", "which negatives qualify: semi-hard, hard, batch-hard, batch-all, all, tfa, pml or vgg")
-	flags.StringVar(&f.pick, "pick", "random", "which of those are taken: random, nearest, farthest or window:i-j")
+	flags.StringVar(&f.pick, "pick", "random", "which of those are taken: random, nearest, farthest, or window:i-j: ranks i to j by distance, from 0 for the nearest")
 	flags.IntVar(&f.perPair, "per-pair", 1, "most triplets per (anchor, positive); a listing rule in a batch lists all unless it is given")
 	flags.StringVar(&f.positives, "positives", "4", "positives per anchor: a number (by hash), all, hardest:n or easiest:n (default in a batch: all)")
 	flags.Float64Var(&f.margin, "margin", 0, "margin in units of the distance (default 0.2 for sqeuclidean; the others need one)")
