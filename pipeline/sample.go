@@ -19,12 +19,16 @@ type Record struct {
 // are little-endian float32 in [0, 1]; the others are uint8.
 type Raw struct {
 	Shape
-	Interleaved bool // H×W×C rather than C×H×W
-	Float       bool // float32 rather than uint8
+	Interleaved bool `json:"interleaved"` // H×W×C rather than C×H×W
+	Float       bool `json:"float"`       // float32 rather than uint8
 }
 
 // Shape is the shape of one image: channels (1 grey, 3 RGB), height and width in pixels.
-type Shape struct{ C, H, W int }
+type Shape struct {
+	C int `json:"c"`
+	H int `json:"h"`
+	W int `json:"w"`
+}
 
 // Len is C·H·W: how many values one image has.
 func (s Shape) Len() int { return s.C * s.H * s.W }

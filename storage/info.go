@@ -4,29 +4,30 @@ import "github.com/tercet-ml/tercet/pipeline"
 
 // Info is what a data set consists of, for people.
 type Info struct {
-	Rows    int64
-	Classes int // named classes; 0 where integer labels come without names
-	Shards  []ShardInfo
-	Columns []ColumnInfo // of the first shard, in file order
-	Raw     pipeline.Raw // of the image column; zero for encoded images
-	Dim     int          // of the embedding column; 0 without one
+	Rows    int64        `json:"rows"`
+	Classes int          `json:"classes"` // named classes; 0 where integer labels come without names
+	Shards  []ShardInfo  `json:"files"`
+	Columns []ColumnInfo `json:"columns"`       // of the first shard, in file order
+	Raw     pipeline.Raw `json:"raw,omitzero"`  // of the image column; zero for encoded images
+	Dim     int          `json:"dim,omitempty"` // of the embedding column; 0 without one
 }
 
 // ShardInfo is one file.
 type ShardInfo struct {
-	Path     string
-	Format   string // "parquet", "arrow" or "arrow stream"
-	Size     int64  // bytes
-	Rows     int64
-	Groups   int   // row groups, or record batches
-	MaxGroup int64 // rows of the largest of them
+	Path     string `json:"path"`
+	Format   string `json:"format"` // "parquet", "arrow" or "arrow stream"
+	Size     int64  `json:"size"`   // bytes
+	Rows     int64  `json:"rows"`
+	Groups   int    `json:"groups"`    // row groups, or record batches
+	MaxGroup int64  `json:"max_group"` // rows of the largest of them
 }
 
 // ColumnInfo is one column.
 type ColumnInfo struct {
-	Name, Type string // the type in Arrow's words
-	Codec      string // compression: "zstd", "none"; "" where the format has none
-	Role       string // "image", "label", "id", "group", "embedding"; "" for a column that is not read
+	Name  string `json:"name"`
+	Type  string `json:"type"`            // in Arrow's words
+	Codec string `json:"codec,omitempty"` // compression: "zstd", "none"; "" where the format has none
+	Role  string `json:"role,omitempty"`  // "image", "label", "id", "group", "embedding"; "" for a column that is not read
 }
 
 // Info describes the data set. It reads nothing.

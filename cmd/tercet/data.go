@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -62,10 +61,6 @@ func (d *dataFlags) open(ctx context.Context, paths []string) (*storage.Dataset,
 		ImageColumn: d.image, LabelColumn: d.label, IDColumn: d.id, GroupColumn: d.group, EmbeddingColumn: d.embedding,
 		Shape: shape, Memory: memory / 4, Workers: d.workers,
 	})
-	var split *storage.SplitError
-	if errors.As(err, &split) {
-		return nil, usageError{err}
-	}
 	if err != nil {
 		return nil, err
 	}

@@ -27,12 +27,8 @@ func (j *mineJob) estimate(ctx context.Context, set *storage.Dataset) error {
 	anchors := int64(set.Len())
 	candidates := anchors
 	if j.mine.Scope == stages.ScopeBatch {
-		plan, err := j.plan(set)
-		if err != nil {
-			return err
-		}
 		b := int64(j.flags.p) * int64(j.flags.k)
-		anchors, candidates = plan.Steps()*b, b
+		anchors, candidates = j.plan.Steps()*b, b
 		e.Pairs = anchors * positivesOf(j.mine, int64(j.flags.k))
 	} else {
 		for _, c := range classesOf(set) {

@@ -22,6 +22,7 @@ type mineJob struct {
 	short          stages.Short
 	size           pipeline.Shape // what is zero is the first image's
 	dimGiven       bool
+	plan           *stages.Plan // batch scope only
 	meter          *pipeline.Meter
 	stdout, stderr io.Writer
 }
@@ -116,6 +117,11 @@ func (j *mineJob) run(ctx context.Context, paths []string) error {
 	if j.listsAll() {
 		_, err := stages.NewScan(stages.ScanConfig{Mine: j.mine, Labels: set.Labels(), Groups: set.Groups()})
 		return err // how many that would be
+	}
+	if j.mine.Scope == stages.ScopeBatch {
+		if j.plan, err = j.newPlan(set); err != nil {
+			return err
+		}
 	}
 	if j.flags.dryRun {
 		return j.estimate(ctx, set)

@@ -18,8 +18,6 @@ type mining struct {
 	triplets pipeline.Flow[pipeline.MinedTriplet]
 	settings stages.MineConfig
 	report   func() stages.MineReport
-	plan     *stages.Plan // of batch scope
-	pairs    int64        // anchor-positive pairs; 0 where that is not known beforehand
 	end      func()
 }
 
@@ -39,15 +37,11 @@ func (j *mineJob) mined(set *storage.Dataset, emb *embedded) (*mining, error) {
 	}
 	p := startProgress(j.stderr, "mine", int64(set.Len()), done.Load)
 	return &mining{
-		triplets: pipeline.From(scan).Prefetch(1024), settings: scan.Settings(), report: scan.Report, pairs: scan.Pairs(), end: p.end,
+		triplets: pipeline.From(scan).Prefetch(1024), settings: scan.Settings(), report: scan.Report, end: p.end,
 	}, nil
 }
 
 func (j *mineJob) minedInBatches(set *storage.Dataset, emb *embedded) (*mining, error) {
-	plan, err := j.plan(set)
-	if err != nil {
-		return nil, err
-	}
 	cache, err := stages.NewCache(stages.CacheConfig{First: emb.Snapshot})
 	if err != nil {
 		return nil, err
@@ -56,14 +50,15 @@ func (j *mineJob) minedInBatches(set *storage.Dataset, emb *embedded) (*mining, 
 	if err != nil {
 		return nil, err
 	}
-	batches := pipeline.From(plan).Then(&stages.Embed{Cache: cache}, miner)
-	batches, end := watch(j, "mine", batches, int(plan.Steps()))
+	batches := pipeline.From(j.plan).Then(&stages.Embed{Cache: cache}, miner)
+	batches, end := watch(j, "mine", batches, int(j.plan.Steps()))
 	return &mining{
-		triplets: pipeline.Via(batches, stages.Mined{}), settings: miner.Settings(), report: miner.Report, plan: plan, end: end,
+		triplets: pipeline.Via(batches, stages.Mined{}), settings: miner.Settings(), report: miner.Report, end: end,
 	}, nil
 }
 
-func (j *mineJob) plan(set *storage.Dataset) (*stages.Plan, error) {
+// newPlan is the plan of batch scope.
+func (j *mineJob) newPlan(set *storage.Dataset) (*stages.Plan, error) {
 	return stages.NewPlan(stages.PlanConfig{
 		Labels: set.Labels(), Data: set.Digest(), P: j.flags.p, K: j.flags.k, Short: j.short,
 		Seed: j.flags.seed, Steps: j.flags.batches, Config: pipeline.Digest("mine", j.mine),
@@ -87,7 +82,7 @@ func (j *mineJob) write(ctx context.Context, set *storage.Dataset, emb *embedded
 	if err != nil {
 		return nil, err
 	}
-	return j.summarise(set, emb, m, rows), nil
+	return j.summarise(set, emb, m.report(), cfg.Meta, rows), nil
 }
 
 // atOnce is how many rows are handed to a writer at a time.
@@ -106,14 +101,7 @@ func (j *mineJob) writeTriplets(ctx context.Context, cfg storage.TripletConfig, 
 		return 0, err
 	}
 	defer w.Abort()
-	rows, err := drain(ctx, m.triplets, w.Write)
-	if err != nil {
-		return 0, err
-	}
-	report := m.report()
-	counts := report.Counts()
-	counts["rows"] = rows // fewer than triplets where a batch repeats an image
-	return rows, w.Close(counts)
+	return finish(ctx, m.triplets, w, m)
 }
 
 func (j *mineJob) writePairs(ctx context.Context, cfg storage.TripletConfig, m *mining) (int64, error) {
@@ -126,13 +114,21 @@ func (j *mineJob) writePairs(ctx context.Context, cfg storage.TripletConfig, m *
 	pairs := pipeline.Via(m.triplets, stages.Pairs{
 		Loss: loss.Contrastive{Margin: j.flags.pairMargin, Distance: loss.Euclidean}, Distance: l.Distance,
 	})
-	rows, err := drain(ctx, pairs, w.Write)
-	if err != nil {
+	return finish(ctx, pairs, w, m)
+}
+
+// finish writes all values of a flow, then what was counted on the way, and
+// gives the file its name.
+func finish[T any](ctx context.Context, f pipeline.Flow[T], w interface {
+	Write([]T) error
+	Close(counts map[string]int64) error
+}, m *mining) (rows int64, err error) {
+	if rows, err = drain(ctx, f, w.Write); err != nil {
 		return 0, err
 	}
 	report := m.report()
 	counts := report.Counts()
-	counts["rows"] = rows
+	counts["rows"] = rows // fewer than triplets where a batch repeats an image
 	return rows, w.Close(counts)
 }
 
@@ -170,8 +166,8 @@ func (j *mineJob) meta(set *storage.Dataset, emb *embedded, m *mining) pipeline.
 	if z := emb.size; z.Len() > 0 {
 		meta.ImageSize = fmt.Sprintf("%dx%dx%d", z.H, z.W, z.C)
 	}
-	if m.plan != nil {
-		meta.P, meta.K, meta.Batches, meta.Short = j.flags.p, j.flags.k, m.plan.Steps(), j.short.String()
+	if j.plan != nil {
+		meta.P, meta.K, meta.Batches, meta.Short = j.flags.p, j.flags.k, j.plan.Steps(), j.short.String()
 	}
 	return meta
 }

@@ -34,10 +34,10 @@ type stageTime struct {
 	Seconds float64 `json:"seconds"` // of work, summed over workers
 }
 
-func (j *mineJob) summarise(set *storage.Dataset, emb *embedded, m *mining, rows int64) *summary {
+func (j *mineJob) summarise(set *storage.Dataset, emb *embedded, report stages.MineReport, meta pipeline.TripletMeta, rows int64) *summary {
 	s := &summary{
-		Output: j.flags.out, Emit: j.flags.emit, Rows: rows, Meta: j.meta(set, emb, m), Size: emb.size,
-		report: m.report(), shards: len(set.Info().Shards),
+		Output: j.flags.out, Emit: j.flags.emit, Rows: rows, Meta: meta, Size: emb.size,
+		report: report, shards: len(set.Info().Shards),
 	}
 	s.Meta.Counts = s.report.Counts()
 	s.MeanAP, s.MeanAN = s.report.MeanAP(), s.report.MeanAN()
