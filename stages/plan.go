@@ -157,6 +157,9 @@ func digestLabels(labels []int32) string {
 // least e times.
 func (p *Plan) Steps() int64 { return p.cfg.Steps }
 
+// PerRank is the number of batches in an epoch that are this rank's: Steps/World.
+func (p *Plan) PerRank() int64 { return p.cfg.Steps / p.ranks.world }
+
 // State is where the plan starts.
 func (p *Plan) State() pipeline.State { return p.stateAt(p.next) }
 
