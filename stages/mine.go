@@ -116,7 +116,7 @@ func (m *Miner) Run(ctx context.Context, in <-chan *pipeline.Batch, out chan<- *
 // one goroutine at a time.
 func (m *Miner) Mine(ctx context.Context, b *pipeline.Batch) error {
 	var report MineReport
-	m.images = pool{emb: b.Embeddings, ids: b.IDs, labels: b.Labels, same: m.cfg.Same, groups: m.cfg.Groups}
+	m.images = pool{emb: b.Embeddings, ids: b.IDs, labels: b.Labels, same: m.cfg.Same, groups: m.cfg.Groups, norms: m.images.norms}
 	if err := m.checkIDs(b); err != nil {
 		return err
 	}
@@ -136,6 +136,7 @@ func (m *Miner) Mine(ctx context.Context, b *pipeline.Batch) error {
 	if m.images.emb.Dim != candidates.emb.Dim {
 		return fmt.Errorf("stages: the batch has embeddings of %d values, the cache of %d", m.images.emb.Dim, candidates.emb.Dim)
 	}
+	fit(&m.images, candidates, m.cfg.Mine.Loss.Distance)
 	if err := m.search(ctx, candidates, b.Generation, parts); err != nil {
 		return err
 	}

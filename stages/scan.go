@@ -82,6 +82,7 @@ func NewScan(cfg ScanConfig) (*Scan, error) {
 	if err := s.census.check(s.pool, cfg.Mine.Loss.Distance, &s.counts); err != nil {
 		return nil, err
 	}
+	fit(s.pool, s.pool, cfg.Mine.Loss.Distance)
 	s.cfg, s.report = cfg, s.counts
 	s.blocks.New = func() any {
 		b := newBlock(cfg.Mine, cfg.Embeddings.Dim)

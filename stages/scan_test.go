@@ -1,6 +1,7 @@
 package stages
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -116,9 +117,10 @@ func TestScanIsItselfEverywhere(t *testing.T) {
 func TestPartsMerge(t *testing.T) {
 	problems(t, ScopeDataSet, false, func(t *testing.T, rng *rand.Rand, cfg MineConfig, p *pool) {
 		var c census
-		if err := c.take(p, &MineReport{}); err != nil {
+		if err := cmp.Or(c.take(p, &MineReport{}), c.check(p, cfg.Loss.Distance, &MineReport{})); err != nil {
 			t.Fatal(err)
 		}
+		fit(p, p, cfg.Loss.Distance)
 		n := len(p.labels)
 		partsOf := func(cuts []int) []*block {
 			var parts []*block
