@@ -56,8 +56,13 @@ func (b *block) pass(ctx context.Context, p *pool, from, to int) error {
 		b.values = resize(b.values, f32.TileRows*n)
 		for first := 0; first < len(b.active); first += f32.TileRows {
 			f32.Product(b.values, s.init, b.tiles[first*b.dim:][:tile], s.columns, b.dim)
-			for i, a := range b.active[first:min(first+f32.TileRows, len(b.active))] {
-				a.scan(s, b.values[i*n:][:n])
+			anchors := b.active[first:min(first+f32.TileRows, len(b.active))]
+			var hits [f32.TileRows][]uint16
+			for i, a := range anchors {
+				hits[i] = a.look(b.values[i*n:][:n], s.hits[i])
+			}
+			for i, a := range anchors {
+				a.take(s, b.values[i*n:][:n], hits[i])
 			}
 		}
 	}
@@ -106,6 +111,7 @@ func (b *block) collect(r *MineReport, known *census, each func(a *search, p *pa
 		}
 		slices.SortFunc(b.order, func(i, j int32) int { return cmp.Compare(s.pairs[i].row, s.pairs[j].row) })
 		negatives := known.others(s.label)
+		s.settleHashes()
 		for _, i := range b.order {
 			p := &s.pairs[i]
 			chosen := s.chosen(p)

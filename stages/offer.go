@@ -6,8 +6,14 @@ import (
 	"github.com/tercet-ml/tercet/loss/f32"
 )
 
-// scan looks at the candidates of a strip, whose values of the screen are given.
-func (s *search) scan(st *strip, values []float32) {
+// look finds the candidates of a strip that are inside of what is looked for, by
+// their values of the screen, and writes their indices to hits.
+func (s *search) look(values []float32, hits []uint16) []uint16 {
+	return hits[:f32.Select(hits, values, s.lo, s.hi)]
+}
+
+// take considers the hits of a strip, and what a guard may have to say about.
+func (s *search) take(st *strip, values []float32, hits []uint16) {
 	for _, i := range st.special {
 		if v := values[i]; s.outLo[0] <= v && v <= s.outHi[len(s.outHi)-1] {
 			if row := st.first + int(i); s.candidates.labels[row] != s.label {
@@ -15,11 +21,10 @@ func (s *search) scan(st *strip, values []float32) {
 			}
 		}
 	}
-	n := f32.Select(st.hits, values, s.lo, s.hi)
-	if n == 0 {
+	if len(hits) == 0 {
 		return
 	}
-	hits, labels := st.hits[:n], st.labels
+	labels := st.labels
 	if !s.sifts {
 		for _, i := range hits {
 			if l := labels[i]; l != s.label && l != apart {
@@ -28,18 +33,25 @@ func (s *search) scan(st *strip, values []float32) {
 		}
 		return
 	}
-	m := 0
-	at, vs, ws := st.at[:n], st.v[:n], st.w[:n]
-	for _, i := range hits {
-		if l := labels[i]; l != s.label && l != apart {
-			at[m], vs[m], ws[m] = i, values[i], st.words[i]
-			m++
+	st.kept = resize(st.kept, len(hits)*len(s.sieves)+8)
+	for len(hits) > 0 {
+		// Before anything was found everything is kept, so a few go first.
+		some := len(hits)
+		if s.fresh > 0 {
+			some = min(some, s.fresh)
+			s.fresh *= 2
 		}
+		for _, k := range st.kept[:f32.Sift(st.kept, hits[:some], values, uint64(st.first)+1, s.sieves)] {
+			i := k & 0xffff
+			if l := labels[i]; l != s.label && l != apart {
+				row := st.first + int(i)
+				s.hash(int(k>>16), row, int64(row), values[i])
+			}
+		}
+		hits = hits[some:]
 	}
-	st.kept = resize(st.kept, m*len(s.sieves)+8)
-	for _, k := range st.kept[:f32.Sift(st.kept, vs[:m], ws[:m], s.sieves)] {
-		row := st.first + int(at[k&0xffff])
-		s.hash(int(k>>16), row, s.candidates.id(row), vs[k&0xffff])
+	if s.fresh > len(values) {
+		s.fresh = 0
 	}
 }
 
@@ -79,11 +91,11 @@ func (s *search) hash(i, row int, id int64, v float32) {
 	if limited {
 		f.key = chain(p.key, uint64(id))
 	}
-	if f.key > s.sieves[i].Cut || !s.inside(p, row, v) {
+	if p.best.full() && f.key > p.best.last().key || !s.inside(p, row, v) {
 		return
 	}
 	if p.best.add(f) && p.best.full() {
-		s.sieves[i].Cut = p.best.last().key
+		s.sieves[i].Cut = p.best.last().key >> 33
 	}
 }
 
@@ -187,10 +199,22 @@ func (s *search) merge(o *search) {
 	}
 }
 
-// chosen is the negatives of p in the order of their ranks. It uses s's memory.
+// settleHashes measures what the picks by hash have found, for all pairs.
+func (s *search) settleHashes() {
+	for i := range s.pairs {
+		best := &s.pairs[i].best
+		best.settle()
+		for j := range best.list {
+			s.ask(best.list[j].row, &best.list[j].d)
+		}
+	}
+	s.answer()
+}
+
+// chosen is the negatives of p in the order of their ranks, after
+// settleHashes. It uses s's memory.
 func (s *search) chosen(p *pair) []found {
 	if s.cfg.Pick.By == Random {
-		p.best.settle()
 		s.list = append(s.list[:0], p.best.list...)
 	} else {
 		s.list = s.settle(s.list[:0], &p.order, s.cfg.Pick.By == Farthest)
@@ -223,9 +247,5 @@ func (s *search) chosen(p *pair) []found {
 	if s.cfg.PerPair > 0 {
 		list = list[:min(s.cfg.PerPair, len(list))]
 	}
-	for i := range list {
-		s.ask(list[i].row, &list[i].d)
-	}
-	s.answer()
 	return list
 }

@@ -59,7 +59,8 @@ type search struct {
 	reach               float32 // values above it are surely beyond the distance guards
 
 	plain bool // no guard looks at distances: what a cut-off keeps out need not be seen
-	sifts bool // and the pick is by hash alone
+	sifts bool // and the pick is by hash alone, of rows that are sample ids
+	fresh int  // how many hits to sift at a time, doubled each time; 0 for all
 
 	// The pairs by d_ap. So both ends of their bands grow with the index, and
 	// the pairs whose band may hold a value are neighbours: from the first whose
@@ -124,7 +125,8 @@ func (s *search) begin(key uint64, anchors *pool, row int, members []int32, cand
 	g := &s.cfg.Guards
 	_, s.reach = s.screen.around(max(g.Floor, s.relativeEdge()))
 	s.plain = g.Floor == 0 && g.Relative == 0 && !s.skipsApart()
-	s.sifts = s.plain && s.cfg.Pick.By == Random && s.keep() > 0
+	s.sifts = s.plain && s.cfg.Pick.By == Random && s.keep() > 0 && candidates.ids == nil
+	s.fresh = 4
 	s.narrow()
 }
 
@@ -142,11 +144,12 @@ func (s *search) pair(members []int32) {
 	s.positives.reset(limit)
 	everyDistance := limit == 0 || s.cfg.PositivesBy != RandomPositives || s.cfg.Guards.Relative > 0
 	s.nearest, s.peers = math.Inf(1), s.peers[:0]
+	ours := chain(s.key, uint64(s.id)) // pairKey's first half
 	for _, m := range members {
 		if id := s.anchors.id(int(m)); id != s.id {
 			f := found{id: id, row: m}
 			if s.cfg.PositivesBy == RandomPositives {
-				f.key = pairKey(s.key, s.id, id)
+				f.key = chain(ours, uint64(id))
 			}
 			if everyDistance {
 				s.peers = append(s.peers, f)
@@ -182,7 +185,7 @@ func (s *search) pair(members []int32) {
 		p := &s.pairs[i]
 		*p = pair{
 			row: int(f.row), id: f.id, ap: f.d,
-			key:  pairKey(s.key, s.id, f.id),
+			key:  chain(ours, uint64(f.id)),
 			same: number(s.anchors.same, f.id), group: number(s.anchors.groups, f.id),
 			band: bandOf(s.cfg.Rule, s.cfg.Loss, f.d),
 			best: p.best, order: p.order, near: p.near, nearEnd: float32(math.Inf(1)),

@@ -8,29 +8,22 @@ import (
 )
 
 // A strip is neighbouring candidates, packed for the tile product: they are
-// packed once for all the anchors of a block. Scratch for what an anchor looks
-// at in them is here too, as one anchor looks at a time.
+// packed once for all the anchors of a block. Scratch for what the anchors of a
+// tile find in them is here too.
 type strip struct {
 	first   int       // row of the first
 	columns []float32 // in panels, scaled
 	init    []float32 // ‖n‖², scaled; 0 under Cosine; +Inf where there is nothing to find
 	labels  []int32   // class numbers; apart for those in special, and unknown
-	words   []uint64  // of the keyed hash: (sample id + 1) · golden
 	special []uint16  // of known class, and a guard may have something against them
 	scaled  []float32
 
-	hits  []uint16
-	v     []float32
-	w     []uint64
-	at    []uint16
-	kept  []uint32
+	hits [f32.TileRows][]uint16 // of the anchors of a tile
+	kept []uint32
 }
 
 // apart stands for the label of a candidate that is looked at by itself.
 const apart = -2
-
-// golden is the step of SplitMix64's counter: see chain.
-const golden = 0x9e3779b97f4a7c15
 
 // stripRows is how many candidates of so many values make a strip: as long as
 // pays, for the work that each strip costs an anchor, and inside a core's cache.
@@ -56,17 +49,18 @@ func (s *strip) load(p *pool, g *Guards, from, to int) {
 	for i := n; i < wide; i++ {
 		s.init[i] = float32(math.Inf(1))
 	}
-	s.labels, s.words, s.special = resize(s.labels, n), resize(s.words, n), s.special[:0]
+	s.labels, s.special = resize(s.labels, n), s.special[:0]
 	for i := range n {
 		id := p.id(from + i)
-		s.labels[i], s.words[i] = p.labels[from+i], (uint64(id)+1)*golden
+		s.labels[i] = p.labels[from+i]
 		if s.labels[i] != pipeline.Unknown && (!g.AllowDuplicates && number(p.same, id) >= 0 || g.SameGroup && number(p.groups, id) >= 0) {
 			s.labels[i] = apart
 			s.special = append(s.special, uint16(i))
 		}
 	}
-	s.hits, s.at = resize(s.hits, wide), resize(s.at, wide)
-	s.v, s.w = resize(s.v, wide), resize(s.w, wide)
+	for i := range s.hits {
+		s.hits[i] = resize(s.hits[i], wide)
+	}
 }
 
 // scaleRows is rows times scale, in dst's memory.

@@ -2609,100 +2609,88 @@ DATA step8<>+0(SB)/1, $0x08
 DATA step8<>+1(SB)/1, $0x00
 GLOBL step8<>(SB), RODATA|NOPTR, $2
 
-// func siftAVX512(dst *uint32, v *float32, w *uint64, n int, sieves *byte, count int) int
-// Requires: AVX, AVX2, AVX512DQ, AVX512F, AVX512VL, BMI2, POPCNT
-TEXT ·siftAVX512(SB), NOSPLIT, $0-56
+// func siftAVX512(dst *uint32, hits *uint16, n int, x *float32, first uint64, sieves *byte, count int) int
+// Requires: AVX, AVX512DQ, AVX512F, AVX512VL, BMI2, POPCNT
+TEXT ·siftAVX512(SB), NOSPLIT, $0-64
 	MOVQ         dst+0(FP), AX
-	MOVQ         v+8(FP), CX
-	MOVQ         w+16(FP), DX
-	MOVQ         n+24(FP), BX
-	MOVQ         sieves+32(FP), SI
-	MOVQ         count+40(FP), DI
+	MOVQ         hits+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVQ         x+24(FP), BX
+	MOVQ         sieves+40(FP), SI
+	MOVQ         count+48(FP), DI
 	LEAQ         (DI)(DI*2), DI
 	LEAQ         (SI)(DI*8), DI
-	VPBROADCASTQ mix1<>+0(SB), Z0
-	VPBROADCASTQ mix2<>+0(SB), Z1
-	VPMOVZXBD    eight<>+0(SB), Y2
-	VPBROADCASTD step8d<>+0(SB), Y3
+	VPBROADCASTQ first+32(FP), Z0
+	VPBROADCASTQ golden<>+0(SB), Z1
+	VPBROADCASTQ mix1<>+0(SB), Z2
+	VPBROADCASTQ mix2<>+0(SB), Z3
+	VPMULLQ      Z1, Z0, Z0
 	XORQ         R8, R8
 	MOVL         $0x000000ff, R11
 	KMOVW        R11, K1
 
 loop:
-	CMPQ  BX, $0x08
+	CMPQ  DX, $0x08
 	JGE   values
-	BZHIL BX, R11, R11
+	BZHIL DX, R11, R11
 	KMOVW R11, K1
 
 values:
-	VMOVUPS.Z   (CX), K1, Y4
-	VMOVDQU64.Z (DX), K1, Z5
+	VPMOVZXWD.Z (CX), K1, Y4
+	VXORPS      Y5, Y5, Y5
+	KMOVW       K1, K2
+	VGATHERDPS  (BX)(Y4*4), K2, Y5
+	VPMOVZXDQ   Y4, Z6
+	VPMULLQ     Z1, Z6, Z6
+	VPADDQ      Z0, Z6, Z6
 	MOVQ        SI, R10
 	XORQ        R12, R12
 
 sieve:
-	VCMPPS.BCST  $0x1d, (R10), Y4, K1, K2
-	VCMPPS.BCST  $0x12, 4(R10), Y4, K2, K2
-	KORTESTB     K2, K2
-	JZ           next
-	VPADDQ.BCST  8(R10), Z5, Z6
-	VPSRLQ       $0x1e, Z6, Z7
-	VPXORQ       Z7, Z6, Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPSRLQ       $0x1b, Z6, Z7
-	VPXORQ       Z7, Z6, Z6
-	VPMULLQ      Z1, Z6, Z6
-	VPSRLQ       $0x1f, Z6, Z7
-	VPXORQ       Z7, Z6, Z6
-	VPCMPUQ.BCST $0x02, 16(R10), Z6, K2, K2
+	VCMPPS.BCST  $0x1d, (R10), Y5, K1, K2
+	VCMPPS.BCST  $0x12, 4(R10), Y5, K2, K2
+	VPADDQ.BCST  8(R10), Z6, Z7
+	VPSRLQ       $0x1e, Z7, Z8
+	VPXORQ       Z8, Z7, Z7
+	VPMULLQ      Z2, Z7, Z7
+	VPSRLQ       $0x1b, Z7, Z8
+	VPXORQ       Z8, Z7, Z7
+	VPMULLQ      Z3, Z7, Z7
+	VPSRLQ       $0x21, Z7, Z7
+	VPCMPUQ.BCST $0x02, 16(R10), Z7, K2, K2
 	KORTESTB     K2, K2
 	JNZ          keep
 
 next:
-	ADDQ   $0x18, R10
-	ADDQ   $0x00010000, R12
-	CMPQ   R10, DI
-	JNE    sieve
-	VPADDD Y3, Y2, Y2
-	ADDQ   $0x20, CX
-	ADDQ   $0x40, DX
-	SUBQ   $0x08, BX
-	JG     loop
+	ADDQ $0x18, R10
+	ADDQ $0x00010000, R12
+	CMPQ R10, DI
+	JNE  sieve
+	ADDQ $0x10, CX
+	SUBQ $0x08, DX
+	JG   loop
 	VZEROUPPER
-	MOVQ   R8, ret+48(FP)
+	MOVQ R8, ret+56(FP)
 	RET
 
 keep:
-	VPBROADCASTD  R12, Y6
-	VPORD         Y2, Y6, Y6
-	VPCOMPRESSD.Z Y6, K2, Y6
-	VMOVDQU32     Y6, (AX)(R8*4)
+	VPBROADCASTD  R12, Y7
+	VPORD         Y4, Y7, Y7
+	VPCOMPRESSD.Z Y7, K2, Y7
+	VMOVDQU32     Y7, (AX)(R8*4)
 	KMOVB         K2, R9
 	POPCNTL       R9, R9
 	ADDQ          R9, R8
 	JMP           next
+
+DATA golden<>+0(SB)/8, $0x9e3779b97f4a7c15
+GLOBL golden<>(SB), RODATA|NOPTR, $8
 
 DATA mix1<>+0(SB)/8, $0xbf58476d1ce4e5b9
 GLOBL mix1<>(SB), RODATA|NOPTR, $8
 
 DATA mix2<>+0(SB)/8, $0x94d049bb133111eb
 GLOBL mix2<>(SB), RODATA|NOPTR, $8
-
-DATA eight<>+0(SB)/1, $0x00
-DATA eight<>+1(SB)/1, $0x01
-DATA eight<>+2(SB)/1, $0x02
-DATA eight<>+3(SB)/1, $0x03
-DATA eight<>+4(SB)/1, $0x04
-DATA eight<>+5(SB)/1, $0x05
-DATA eight<>+6(SB)/1, $0x06
-DATA eight<>+7(SB)/1, $0x07
-GLOBL eight<>(SB), RODATA|NOPTR, $8
-
-DATA step8d<>+0(SB)/1, $0x08
-DATA step8d<>+1(SB)/1, $0x00
-DATA step8d<>+2(SB)/1, $0x00
-DATA step8d<>+3(SB)/1, $0x00
-GLOBL step8d<>(SB), RODATA|NOPTR, $4
 
 // func peakAVX512(n int)
 // Requires: AVX, AVX512DQ, AVX512F

@@ -18,27 +18,30 @@ func Select(dst []uint16, x []float32, lo, hi float32) int {
 	return n + selectGeneric(dst[n:], x[whole:], whole, lo, hi)
 }
 
-// A Sieve keeps a value v in [Lo, Hi] with a word w where mix(Key + w) ≤ Cut;
-// mix is the output function of SplitMix64 (Steele, Lea and Flood, "Fast
-// splittable pseudorandom number generators", OOPSLA 2014).
+// A Sieve keeps the value of a column where it is in [Lo, Hi] and the first 31
+// bits of the keyed hash of the column are at most Cut: see [Sift].
 type Sieve struct {
 	Lo, Hi   float32
 	Key, Cut uint64
 }
 
-// Sift writes to dst s<<16 | i for every sieve s that keeps v[i] with w[i], in
-// any order, and returns how many they are. v and w have the same length, at
-// most 2¹⁶, as have sieves; dst has room for all and for 8 more, and what it
-// holds behind them afterwards is of no meaning.
-func Sift(dst []uint32, v []float32, w []uint64, sieves []Sieve) int {
-	sameLen("Sift", len(v), len(w))
-	if len(v) > 1<<16 || len(sieves) > 1<<16 || len(dst) < len(v)*len(sieves)+8 {
-		panic(fmt.Sprintf("f32: Sift of %d values by %d sieves to %d", len(v), len(sieves), len(dst)))
+// Sift writes to dst s<<16 | i for every sieve s and every i of hits where
+//
+//	Lo ≤ x[i] ≤ Hi and mix(Key + (first + i)·0x9e3779b97f4a7c15)>>33 ≤ Cut
+//
+// in any order, and returns how many they are; mix is the output function of
+// SplitMix64, and the factor the step of its counter (Steele, Lea and Flood,
+// "Fast splittable pseudorandom number generators", OOPSLA 2014). dst has room
+// for all and for 8 more, and what it holds behind them afterwards is of no
+// meaning. hits are indices of x.
+func Sift(dst []uint32, hits []uint16, x []float32, first uint64, sieves []Sieve) int {
+	if len(sieves) > 1<<16 || len(dst) < len(hits)*len(sieves)+8 {
+		panic(fmt.Sprintf("f32: Sift of %d values by %d sieves to %d", len(hits), len(sieves), len(dst)))
 	}
-	if len(v) == 0 || len(sieves) == 0 {
+	if len(hits) == 0 || len(sieves) == 0 {
 		return 0
 	}
-	return sift(dst, v, w, sieves)
+	return sift(dst, hits, x, first, sieves)
 }
 
 func selectGeneric(dst []uint16, x []float32, first int, lo, hi float32) (n int) {
@@ -51,18 +54,18 @@ func selectGeneric(dst []uint16, x []float32, first int, lo, hi float32) (n int)
 	return n
 }
 
-func siftGeneric(dst []uint32, v []float32, w []uint64, sieves []Sieve) (n int) {
-	w = w[:len(v)]
-	for s := range sieves {
-		b := sieves[s]
-		for i, x := range v {
-			if !(b.Lo <= x && x <= b.Hi) {
+func siftGeneric(dst []uint32, hits []uint16, x []float32, first uint64, sieves []Sieve) (n int) {
+	for _, i := range hits {
+		v, w := x[i], (first+uint64(i))*0x9e3779b97f4a7c15
+		for s := range sieves {
+			b := &sieves[s]
+			if !(b.Lo <= v && v <= b.Hi) {
 				continue
 			}
-			h := b.Key + w[i]
+			h := b.Key + w
 			h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
 			h = (h ^ h>>27) * 0x94d049bb133111eb
-			if h^h>>31 <= b.Cut {
+			if h>>33 <= b.Cut { // the last step of the mix, h ^ h>>31, changes none of these bits
 				dst[n] = uint32(s)<<16 | uint32(i)
 				n++
 			}

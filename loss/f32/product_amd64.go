@@ -49,11 +49,11 @@ func selectWhole(dst []uint16, x []float32, lo, hi float32) int {
 	}
 }
 
-func sift(dst []uint32, v []float32, w []uint64, sieves []Sieve) int {
+func sift(dst []uint32, hits []uint16, x []float32, first uint64, sieves []Sieve) int {
 	if hasAVX512 {
-		return siftAVX512(&dst[0], &v[0], &w[0], len(v), &sieves[0], len(sieves))
+		return siftAVX512(&dst[0], &hits[0], len(hits), &x[0], first, &sieves[0], len(sieves))
 	}
-	return siftGeneric(dst, v, w, sieves)
+	return siftGeneric(dst, hits, x, first, sieves)
 }
 
 // In f32_amd64.s, which does not check lengths.
@@ -74,7 +74,7 @@ func selectAVX512(dst *uint16, x *float32, n int, lo, hi float32) int
 func selectAVX2(dst *uint16, x *float32, n int, lo, hi float32) int
 
 //go:noescape
-func siftAVX512(dst *uint32, v *float32, w *uint64, n int, sieves *Sieve, count int) int
+func siftAVX512(dst *uint32, hits *uint16, n int, x *float32, first uint64, sieves *Sieve, count int) int
 
 func peakAVX512(n int)
 

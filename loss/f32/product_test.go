@@ -249,27 +249,31 @@ func TestSift(t *testing.T) {
 	bodies(t, func(t *testing.T) {
 		each(func(name string, r *rand.Rand, n, offset int, value func(*rand.Rand) float32) {
 			v, _ := guarded(r, n, offset, value)
-			w := make([]uint64, n+16) // what is behind is of no meaning
-			for i := range w {
-				w[i] = r.Uint64()
+			var hits []uint16
+			for i := range v {
+				if r.IntN(3) > 0 {
+					hits = append(hits, uint16(i))
+				}
 			}
+			hits, behind := append(hits, 60000, 60000, 60000)[:len(hits)], 8 // indices behind are of no meaning
+			first := r.Uint64() >> 20
 			sieves := make([]Sieve, r.IntN(6))
 			for i := range sieves {
 				lo, hi := value(r), value(r)
-				sieves[i] = Sieve{min(lo, hi), max(lo, hi), r.Uint64(), r.Uint64() >> r.IntN(4)}
+				sieves[i] = Sieve{min(lo, hi), max(lo, hi), r.Uint64(), r.Uint64() >> (33 + r.IntN(4))}
 			}
 			const guard = 7777777
-			size := n*len(sieves) + 8
+			size := len(hits)*len(sieves) + behind
 			all := slices.Repeat([]uint32{guard}, size+20)
-			got := all[2:][:Sift(all[2:][:size], v, w[:n], sieves)]
+			got := all[2:][:Sift(all[2:][:size], hits, v, first, sieves)]
 			var want []uint32
 			for s, b := range sieves {
-				for i, x := range v {
-					z := b.Key + w[i]
+				for _, i := range hits {
+					x, z := v[i], b.Key+(first+uint64(i))*0x9e3779b97f4a7c15
 					z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 					z = (z ^ z>>27) * 0x94d049bb133111eb
-					if z ^= z >> 31; b.Lo <= x && x <= b.Hi && z <= b.Cut {
-						want = append(want, uint32(s<<16|i))
+					if z ^= z >> 31; b.Lo <= x && x <= b.Hi && z>>33 <= b.Cut {
+						want = append(want, uint32(s)<<16|uint32(i))
 					}
 				}
 			}
@@ -299,8 +303,7 @@ func TestTileLengths(t *testing.T) {
 		"Product, dst":        func() { Product(f(12*31), f(32), f(12*3), f(32*3), 3) },
 		"Select":              func() { Select(make([]uint16, 3), f(4), 0, 1) },
 		"Select, too many":    func() { Select(make([]uint16, 1<<17), f(1<<16+1), 0, 1) },
-		"Sift":                func() { Sift(make([]uint32, 11), f(4), make([]uint64, 4), make([]Sieve, 1)) },
-		"Sift, words":         func() { Sift(make([]uint32, 12), f(4), make([]uint64, 3), make([]Sieve, 1)) },
+		"Sift":                func() { Sift(make([]uint32, 11), make([]uint16, 4), f(4), 0, make([]Sieve, 1)) },
 	} {
 		func() {
 			defer func() {
