@@ -46,6 +46,7 @@ type Dataset struct {
 	dim     int          // of the embedding column; 0 without one
 	digest  string
 	cache   *groupCache
+	holds   holds
 	closed  atomic.Bool
 }
 
