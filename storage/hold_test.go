@@ -112,7 +112,7 @@ func TestHoldWithoutTheFile(t *testing.T) {
 }
 
 func TestHoldShared(t *testing.T) {
-	heldAndRead(t, sharedData(t, "omniglot-small1/parquet", Config{}), func() {})
+	heldAndRead(t, sharedData(t, "omniglot-small1", Config{}), func() {})
 }
 
 // TestHoldReusesMemory: the chunks of a released row group serve for the next.
