@@ -15,6 +15,9 @@ type Record struct {
 	Where Location // for error messages
 }
 
+// SampleID implements [Sampled].
+func (r Record) SampleID() int64 { return r.ID }
+
 // Raw describes pixels that are stored without an image format. Float pixels
 // are little-endian float32 in [0, 1]; the others are uint8.
 type Raw struct {
