@@ -13,6 +13,15 @@ type Record struct {
 	Raw   Raw      // how to read raw pixels; zero for an encoded image
 	Path  string   // the row's path or id column; empty where there is none
 	Where Location // for error messages
+	Err   error    // why the row cannot be used, and Image is then nil; nil unless bad rows are let through
+}
+
+// A BadRow is a row of a data set that was left out or replaced, and why.
+type BadRow struct {
+	ID       int64 // sample id
+	Location       // where it is stored
+	Reason   string
+	Digest   string // hex SHA-256 of the image as it is stored; empty where there are no bytes to read
 }
 
 // Raw describes pixels that are stored without an image format. Float pixels
