@@ -11,15 +11,13 @@ import (
 // mineFlags are the flags of tercet mine as they were typed.
 type mineFlags struct {
 	dataFlags
+	embedderFlags
 	out                     string
 	scope, rule, pick       string
 	perPair                 int
 	positives               string
 	margin                  float64
 	distance                string
-	embedder                string
-	dim                     int
-	size                    string
 	seed                    uint64
 	p, k                    int
 	short                   string
@@ -34,6 +32,7 @@ type mineFlags struct {
 
 func (f *mineFlags) register(flags *pflag.FlagSet) {
 	f.dataFlags.register(flags)
+	f.embedderFlags.register(flags)
 	flags.StringVarP(&f.out, "output", "o", "", "file to write: .parquet, .arrow or .jsonl")
 	flags.BoolVar(&f.overwrite, "overwrite", false, "replace an output that exists")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print pairs, rows, bytes and an estimate of the time, and write nothing")
@@ -50,10 +49,6 @@ func (f *mineFlags) register(flags *pflag.FlagSet) {
 	flags.Float64Var(&f.margin, "margin", 0, "margin in units of the distance (default 0.2 for sqeuclidean; the others need one)")
 	flags.StringVar(&f.distance, "distance", "sqeuclidean", "sqeuclidean, euclidean or cosine")
 	flags.Uint64Var(&f.seed, "seed", 1, "seed of everything that is chosen by chance")
-
-	flags.StringVar(&f.embedder, "embedder", "", "pca, or column for the data's own embeddings (default: column where there is one)")
-	flags.IntVar(&f.dim, "dim", 64, "dimension of the pca embedding (default: fewer where the data vary in fewer directions)")
-	flags.StringVar(&f.size, "size", "", "size that images are embedded at: HxW or HxWxC (default: the first image's, at most 64 a side)")
 
 	flags.IntVar(&f.p, "p", 16, "classes per batch (scope batch)")
 	flags.IntVar(&f.k, "k", 4, "images per class and batch (scope batch)")

@@ -86,7 +86,7 @@ func (j *mineJob) timeImages(ctx context.Context, set *storage.Dataset) (perImag
 	if set.EmbeddingDim() > 0 && j.flags.embedder != "pca" || !set.HasImages() {
 		return 1e-6, max(set.EmbeddingDim(), 1), nil
 	}
-	decode, size, err := j.decoder(ctx, set)
+	decode, size, err := j.embedJob().decoder(ctx, set)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -20,8 +20,6 @@ type mineJob struct {
 	flags          *mineFlags
 	mine           stages.MineConfig
 	short          stages.Short
-	size           pipeline.Shape // what is zero is the first image's
-	dimGiven       bool
 	plan           *stages.Plan // batch scope only
 	meter          *pipeline.Meter
 	stdout, stderr io.Writer
@@ -29,7 +27,7 @@ type mineJob struct {
 
 // newMineJob checks everything that can be checked before a file is opened.
 func newMineJob(f *mineFlags, given *pflag.FlagSet) (*mineJob, error) {
-	j := &mineJob{flags: f, dimGiven: given.Changed("dim"), meter: new(pipeline.Meter)}
+	j := &mineJob{flags: f, meter: new(pipeline.Meter)}
 	var err error
 	if j.mine.Loss, err = f.tripletLoss(given.Changed("margin")); err != nil {
 		return nil, err
@@ -46,7 +44,7 @@ func newMineJob(f *mineFlags, given *pflag.FlagSet) (*mineJob, error) {
 	if j.short, err = stages.ParseShort(f.short); err != nil {
 		return nil, usagef("--short: %w", err)
 	}
-	if j.size, err = parseShape("--size", f.size); err != nil {
+	if err := f.embedderFlags.check(given); err != nil {
 		return nil, err
 	}
 	j.mine.Seed, j.mine.Guards = f.seed, f.guards
@@ -66,10 +64,6 @@ func newMineJob(f *mineFlags, given *pflag.FlagSet) (*mineJob, error) {
 		return nil, usagef("no output: name one with -o FILE, or ask for --dry-run")
 	case f.emit != "triplets" && f.emit != "pairs":
 		return nil, usagef("--emit is %q, want triplets or pairs", f.emit)
-	case f.embedder != "" && f.embedder != "pca" && f.embedder != "column":
-		return nil, usagef("--embedder is %q, want pca or column", f.embedder)
-	case f.dim < 1:
-		return nil, usagef("--dim is %d, want 1 or more", f.dim)
 	case f.batches < 0:
 		return nil, usagef("--batches is %d, want 0 for one epoch or more", f.batches)
 	case f.batches > 0 && j.mine.Scope != stages.ScopeBatch:
@@ -129,7 +123,7 @@ func (j *mineJob) run(ctx context.Context, paths []string) error {
 	if err := j.tryOutputs(set); err != nil {
 		return err
 	}
-	emb, err := j.embed(ctx, set)
+	emb, err := j.embedJob().embed(ctx, set)
 	if err != nil {
 		return err
 	}
@@ -141,6 +135,14 @@ func (j *mineJob) run(ctx context.Context, paths []string) error {
 		return err
 	}
 	return j.print(sum)
+}
+
+// embedJob makes the embeddings to mine from.
+func (j *mineJob) embedJob() *embedJob {
+	return &embedJob{
+		flags: &j.flags.embedderFlags, data: &j.flags.dataFlags, seed: j.flags.seed,
+		same: !j.mine.Guards.AllowDuplicates, meter: j.meter, stderr: j.stderr,
+	}
 }
 
 // save writes the embeddings that were mined from, where that is asked for.

@@ -51,7 +51,7 @@ func (j *mineJob) minedInBatches(set *storage.Dataset, emb *embedded) (*mining, 
 		return nil, err
 	}
 	batches := pipeline.From(j.plan).Then(&stages.Embed{Cache: cache}, miner)
-	batches, end := watch(j, "mine", batches, int(j.plan.Steps()))
+	batches, end := watch(j.stderr, "mine", batches, int(j.plan.Steps()))
 	return &mining{
 		triplets: pipeline.Via(batches, stages.Mined{}), settings: miner.Settings(), report: miner.Report, end: end,
 	}, nil
