@@ -29,6 +29,7 @@ type Flow[T any] struct {
 	start func(ctx context.Context, g *group) <-chan T
 	busy  *atomic.Bool
 	ahead int
+	meter *Meter
 }
 
 // From begins a flow.
@@ -54,13 +55,15 @@ func (f Flow[T]) Then(stages ...Stage[T, T]) Flow[T] {
 // Via adds a stage that changes the type. (A function because methods of Go
 // have no type parameters.)
 func Via[A, B any](f Flow[A], s Stage[A, B]) Flow[B] {
-	ahead := f.ahead
+	ahead, meter := f.ahead, f.meter
 	return Flow[B]{
 		busy:  f.busy,
 		ahead: ahead,
+		meter: meter,
 		start: func(ctx context.Context, g *group) <-chan B {
 			in := f.start(ctx, g)
 			out := make(chan B, ahead)
+			meter.queue(name(s), cap(out), func() int { return len(out) })
 			g.run(name(s), func() error { return s.Run(ctx, in, out) }, func() { close(out) })
 			return out
 		},
@@ -71,6 +74,13 @@ func Via[A, B any](f Flow[A], s Stage[A, B]) Flow[B] {
 // one. It changes when values are made, never what they are. n below 0 is 0.
 func (f Flow[T]) Prefetch(n int) Flow[T] {
 	f.ahead = max(n, 0)
+	return f
+}
+
+// Metered has the stages added after it show in m how many values they have
+// ready for the next one, of those that Prefetch lets them have: [Meter.Queues].
+func (f Flow[T]) Metered(m *Meter) Flow[T] {
+	f.meter = m
 	return f
 }
 

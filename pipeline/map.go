@@ -54,6 +54,8 @@ func Map[A, B any](ctx context.Context, cfg MapConfig[A], in <-chan A, out chan<
 	work := make(chan ticket)
 
 	outer := ctx
+	ctx, takeBack := lend(ctx)
+	defer takeBack()
 	ctx, stop := context.WithCancelCause(ctx)
 	g, ctx := newGroup(ctx)
 	defer g.wait()
@@ -84,9 +86,11 @@ func Map[A, B any](ctx context.Context, cfg MapConfig[A], in <-chan A, out chan<
 					return err
 				}
 				var r result
-				r.err = guard("map", func() (err error) {
-					r.v, err = f(ctx, t.v)
-					return err
+				r.err = guard("map", func() error {
+					return InShare(ctx, func(ctx context.Context) (err error) {
+						r.v, err = f(ctx, t.v)
+						return err
+					})
 				})
 				t.done <- r // errors wait for their turn here, so that the first in order wins
 			}
@@ -126,6 +130,14 @@ func ForEach(ctx context.Context, workers, n int, f func(ctx context.Context, i 
 // memory: one worker number is used by one call at a time. What f computes must
 // not depend on it.
 func ForEachWorker(ctx context.Context, workers, n int, f func(ctx context.Context, worker, i int) error) error {
+	ctx, takeBack := lend(ctx)
+	defer takeBack()
+	call := f
+	if placeOf(ctx) != nil {
+		call = func(ctx context.Context, w, i int) error {
+			return InShare(ctx, func(ctx context.Context) error { return f(ctx, w, i) })
+		}
+	}
 	workers = min(Workers(workers), n)
 	errs := make([]error, max(workers, 0)) // of each worker, at most one
 	at := make([]int, max(workers, 0))
@@ -143,7 +155,7 @@ func ForEachWorker(ctx context.Context, workers, n int, f func(ctx context.Conte
 				if ctx.Err() != nil {
 					errs[w] = context.Cause(ctx)
 				} else {
-					errs[w] = guard("for each", func() error { return f(ctx, w, i) })
+					errs[w] = guard("for each", func() error { return call(ctx, w, i) })
 				}
 				if errs[w] != nil {
 					failed.Store(true)

@@ -19,13 +19,14 @@ type Snapshots interface {
 // MinerConfig configures a [Miner]. The slices are kept and only read.
 type MinerConfig struct {
 	Mine      MineConfig
-	Same      []int32         // by sample id: numbers of equal image bytes, −1 for none (see Duplicates); nil: not known
-	Groups    []int32         // by sample id: numbers of groups, −1 for none; nil without such a column
-	Labels    []int32         // by sample id; ScopeDataSet only, and required there
-	Snapshots Snapshots       // ScopeDataSet only, and required there
-	BarePairs bool            // list pairs that were given no negative as well, as triplets with Negative −1: for Mined and Pairs, never for a loss
-	Workers   int             // ScopeDataSet only: parts of the data set looked at at a time; default GOMAXPROCS; decides no content
-	Meter     *pipeline.Meter // counts images under "mine"; may be nil
+	Same      []int32                               // by sample id: numbers of equal image bytes, −1 for none (see Duplicates); nil: not known
+	Groups    []int32                               // by sample id: numbers of groups, −1 for none; nil without such a column
+	Labels    []int32                               // by sample id; ScopeDataSet only, and required there
+	Snapshots Snapshots                             // ScopeDataSet only, and required there
+	BarePairs bool                                  // list pairs that were given no negative as well, as triplets with Negative −1: for Mined and Pairs, never for a loss
+	Workers   int                                   // ScopeDataSet only: parts of the data set looked at at a time; default GOMAXPROCS; decides no content
+	Meter     *pipeline.Meter                       // counts images under "mine"; may be nil
+	Observe   func(b *pipeline.Batch, r MineReport) // called with every batch that was mined, which it does not keep, and the report of it alone; may be nil
 }
 
 // A Miner gives each batch its Triplets, by its Embeddings: positions, in
@@ -139,6 +140,9 @@ func (m *Miner) Mine(ctx context.Context, b *pipeline.Batch) error {
 		return err
 	}
 	m.emit(b, &report, known)
+	if m.cfg.Observe != nil {
+		m.cfg.Observe(b, report)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.report.add(&report)

@@ -68,6 +68,10 @@ func newMineJob(f *mineFlags, given *pflag.FlagSet) (*mineJob, error) {
 		return nil, usagef("--batches is %d, want 0 for one epoch or more", f.batches)
 	case f.batches > 0 && j.mine.Scope != stages.ScopeBatch:
 		return nil, usagef("--batches is for --scope batch")
+	case (f.rank != 0 || f.world != 1) && j.mine.Scope != stages.ScopeBatch:
+		return nil, usagef("--rank and --world are for --scope batch")
+	case f.world < 1:
+		return nil, usagef("--world is %d, want 1 or more", f.world)
 	case !(f.pairMargin > 0) || math.IsInf(f.pairMargin, 1):
 		return nil, usagef("--pair-margin is %v, want a number above 0", f.pairMargin)
 	case f.saveEmbeddings != "" && filepath.Clean(f.saveEmbeddings) == filepath.Clean(f.out):

@@ -51,7 +51,7 @@ func (j *mineJob) minedInBatches(set *storage.Dataset, emb *embedded) (*mining, 
 		return nil, err
 	}
 	batches := pipeline.From(j.plan).Then(&stages.Embed{Cache: cache}, miner)
-	batches, end := watch(j.stderr, "mine", batches, int(j.plan.Steps()))
+	batches, end := watch(j.stderr, "mine", batches, int(j.plan.PerRank()))
 	return &mining{
 		triplets: pipeline.Via(batches, stages.Mined{}), settings: miner.Settings(), report: miner.Report, end: end,
 	}, nil
@@ -62,6 +62,7 @@ func (j *mineJob) newPlan(set *storage.Dataset) (*stages.Plan, error) {
 	return stages.NewPlan(stages.PlanConfig{
 		Labels: set.Labels(), Data: set.Digest(), P: j.flags.p, K: j.flags.k, Short: j.short,
 		Seed: j.flags.seed, Steps: j.flags.batches, Config: pipeline.Digest("mine", j.mine),
+		Rank: j.flags.rank, World: j.flags.world,
 	})
 }
 
@@ -167,7 +168,10 @@ func (j *mineJob) meta(set *storage.Dataset, emb *embedded, m *mining) pipeline.
 		meta.ImageSize = fmt.Sprintf("%dx%dx%d", z.H, z.W, z.C)
 	}
 	if j.plan != nil {
-		meta.P, meta.K, meta.Batches, meta.Short = j.flags.p, j.flags.k, j.plan.Steps(), j.short.String()
+		meta.P, meta.K, meta.Batches, meta.Short = j.flags.p, j.flags.k, j.plan.PerRank(), j.short.String()
+		if j.flags.world > 1 {
+			meta.Rank, meta.World = j.flags.rank, j.flags.world
+		}
 	}
 	return meta
 }
