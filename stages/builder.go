@@ -125,14 +125,20 @@ func (b *Builder) fingerprint(e Embedder) string {
 }
 
 // HashRecords is the digest of every stored image of a data set of n samples,
-// by sample id, where nothing has to be decoded. Records come in id order.
-func HashRecords(ctx context.Context, records pipeline.Flow[pipeline.Record], n int) ([][16]byte, error) {
+// by sample id, where nothing has to be decoded. Records come in id order; those
+// with Err are noted in bad, which may be nil where there are none.
+func HashRecords(ctx context.Context, records pipeline.Flow[pipeline.Record], n int, bad *BadRows) ([][16]byte, error) {
 	digests := make([][16]byte, 0, n)
 	for rec, err := range pipeline.Via(records, hashing{}).All(ctx) {
+		if err == nil && rec.Err != nil {
+			if err = rec.Err; bad != nil {
+				err = bad.Add(rec.ID, rec.Where, rec.Digest, rec.Err)
+			}
+		}
 		if err != nil {
 			return nil, err
 		}
-		digests = append(digests, rec)
+		digests = append(digests, rec.Digest)
 	}
 	if len(digests) != n {
 		return nil, fmt.Errorf("hash images: got %d samples, want %d", len(digests), n)
@@ -142,11 +148,11 @@ func HashRecords(ctx context.Context, records pipeline.Flow[pipeline.Record], n 
 
 type hashing struct{}
 
-func (hashing) Run(ctx context.Context, in <-chan pipeline.Record, out chan<- [16]byte) error {
+func (hashing) Run(ctx context.Context, in <-chan pipeline.Record, out chan<- Image) error {
 	weight := func(r pipeline.Record) int64 { return int64(len(r.Image)) }
 	cfg := pipeline.MapConfig[pipeline.Record]{Bytes: 64 << 20, Weight: weight}
-	return pipeline.Map(ctx, cfg, in, out, func(_ context.Context, r pipeline.Record) ([16]byte, error) {
-		return digestOf(r.Image), nil
+	return pipeline.Map(ctx, cfg, in, out, func(_ context.Context, r pipeline.Record) (Image, error) {
+		return Image{ID: r.ID, Digest: digestOfBad(r), Where: r.Where, Err: r.Err}, nil
 	})
 }
 

@@ -180,6 +180,9 @@ func (d *Dataset) Digest() string { return d.digest }
 // HasImages reports whether there is an image column.
 func (d *Dataset) HasImages() bool { return d.roles[0].image != nil }
 
+// KeepsBad is Config.KeepBad.
+func (d *Dataset) KeepsBad() bool { return d.cfg.KeepBad }
+
 // EmbeddingDim is the length of the vectors in the embedding column; 0 when
 // there is none.
 func (d *Dataset) EmbeddingDim() int { return d.dim }

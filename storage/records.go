@@ -104,6 +104,10 @@ func (d *Dataset) tables(ctx context.Context, p part, want []column, rows []int6
 			if fault == nil || left {
 				return
 			}
+			if _, named := errors.AsType[*RowError](fault); !named || !ofContent(fault) {
+				yield(nil, fault)
+				return
+			}
 			// Which row it was, only reading each by itself says: a table is read
 			// column by column, and a page is as bad as its first row.
 			whole := false
