@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"sync"
 	"sync/atomic"
@@ -31,6 +32,7 @@ type Flow[T any] struct {
 	busy  *atomic.Bool
 	ahead int
 	wait  time.Duration
+	meter *Meter
 }
 
 // From begins a flow.
@@ -56,14 +58,16 @@ func (f Flow[T]) Then(stages ...Stage[T, T]) Flow[T] {
 // Via adds a stage that changes the type. (A function because methods of Go
 // have no type parameters.)
 func Via[A, B any](f Flow[A], s Stage[A, B]) Flow[B] {
-	ahead := f.ahead
+	ahead, meter := f.ahead, f.meter
 	return Flow[B]{
 		busy:  f.busy,
 		ahead: ahead,
 		wait:  f.wait,
+		meter: meter,
 		start: func(ctx context.Context, g *group) <-chan B {
 			in := f.start(ctx, g)
 			out := make(chan B, ahead)
+			meter.queue(name(s), cap(out), func() int { return len(out) })
 			g.node(ctx, s, func(ctx context.Context) error { return s.Run(ctx, in, out) }, func() { close(out) })
 			return out
 		},
@@ -74,6 +78,13 @@ func Via[A, B any](f Flow[A], s Stage[A, B]) Flow[B] {
 // one. It changes when values are made, never what they are. n below 0 is 0.
 func (f Flow[T]) Prefetch(n int) Flow[T] {
 	f.ahead = max(n, 0)
+	return f
+}
+
+// Metered has the stages added after it show in m how many values they have
+// ready for the next one, of those that Prefetch lets them have: [Meter.Queues].
+func (f Flow[T]) Metered(m *Meter) Flow[T] {
+	f.meter = m
 	return f
 }
 
@@ -192,3 +203,6 @@ func (s slice[T]) Run(ctx context.Context, out chan<- T) error {
 	}
 	return nil
 }
+
+// name is what a source or stage is called in messages.
+func name(s any) string { return fmt.Sprintf("%T", s) }

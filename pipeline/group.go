@@ -26,7 +26,7 @@ func newGroup(ctx context.Context) (*group, context.Context) {
 
 // node runs a source or stage s of a flow, as run does, with a context of its own.
 func (g *group) node(ctx context.Context, s any, f func(ctx context.Context) error, complete func()) {
-	n := newNode(fmt.Sprintf("%T", s))
+	n := newNode(name(s))
 	g.nodes = append(g.nodes, n)
 	ctx = context.WithValue(ctx, nodeKey{}, n)
 	g.run(n.name, func() error {

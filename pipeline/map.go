@@ -57,6 +57,8 @@ func Map[A, B any](ctx context.Context, cfg MapConfig[A], in <-chan A, out chan<
 	work := make(chan ticket)
 
 	outer := ctx // for what the merger does: it is the stage
+	ctx, takeBack := lend(ctx)
+	defer takeBack()
 	ctx, stop := context.WithCancelCause(apart(ctx))
 	g, ctx := newGroup(ctx)
 	defer g.wait()
@@ -87,9 +89,11 @@ func Map[A, B any](ctx context.Context, cfg MapConfig[A], in <-chan A, out chan<
 					return err
 				}
 				var r result
-				r.err = guard("map", func() (err error) {
-					r.v, err = f(ctx, t.v)
-					return err
+				r.err = guard("map", func() error {
+					return InShare(ctx, func(ctx context.Context) (err error) {
+						r.v, err = f(ctx, t.v)
+						return err
+					})
 				})
 				if p, ok := r.err.(*PanicError); ok && p.Batch < 0 && p.Samples == nil {
 					about(p, t.v)
@@ -133,6 +137,14 @@ func ForEach(ctx context.Context, workers, n int, f func(ctx context.Context, i 
 // memory: one worker number is used by one call at a time. What f computes must
 // not depend on it.
 func ForEachWorker(ctx context.Context, workers, n int, f func(ctx context.Context, worker, i int) error) error {
+	ctx, takeBack := lend(ctx)
+	defer takeBack()
+	call := f
+	if placeOf(ctx) != nil {
+		call = func(ctx context.Context, w, i int) error {
+			return InShare(ctx, func(ctx context.Context) error { return f(ctx, w, i) })
+		}
+	}
 	workers = min(Workers(workers), n)
 	errs := make([]error, max(workers, 0)) // of each worker, at most one
 	at := make([]int, max(workers, 0))
@@ -151,7 +163,7 @@ func ForEachWorker(ctx context.Context, workers, n int, f func(ctx context.Conte
 				if ctx.Err() != nil {
 					errs[w] = context.Cause(ctx)
 				} else {
-					errs[w] = guard("for each", func() error { return f(ctx, w, i) })
+					errs[w] = guard("for each", func() error { return call(ctx, w, i) })
 				}
 				if errs[w] != nil {
 					failed.Store(true)

@@ -3,8 +3,8 @@ package storage
 import (
 	"context"
 	"fmt"
+	"io"
 	"iter"
-	"os"
 	"slices"
 	"sync"
 
@@ -20,13 +20,13 @@ func newBufferPool(mem memory.Allocator) *sync.Pool {
 // read implements [shard].
 func (p *parquetFile) read(ctx context.Context, group int, want []column, rows []int64) iter.Seq2[*table, error] {
 	return func(yield func(*table, error) bool) {
-		f, err := p.reopen()
+		f, err := p.reopen(ctx)
 		if err != nil {
 			yield(nil, err)
 			return
 		}
 		defer f.Close()
-		r := &groupReader{file: p, src: f, group: group, want: want, mem: &budget{limit: p.limit}, out: &budget{limit: p.limit}}
+		r := &groupReader{file: p, src: f, group: group, want: want, mem: &budget{limit: p.limit, ctx: ctx}, out: &budget{limit: p.limit, ctx: ctx}}
 		size := r.tableSize()
 		total := p.rows[group]
 		if rows != nil {
@@ -61,7 +61,7 @@ func (p *parquetFile) read(ctx context.Context, group int, want []column, rows [
 // A groupReader reads some columns of one row group, forwards.
 type groupReader struct {
 	file    *parquetFile
-	src     *os.File
+	src     io.ReaderAt
 	group   int
 	want    []column
 	mem     *budget // of the pages at hand
