@@ -49,7 +49,8 @@ type Cache struct {
 	mu       sync.Mutex
 	slots    map[int32]*slot
 	newest   int32     // the highest generation whose content is settled
-	seen     int64     // the highest batch that was embedded; −1 before the first
+	seen     int64     // the highest batch of the steps that were embedded; −1 before the first
+	world    int64     // ranks that step together, as far as seen; 1 or more
 	queue    []int32   // generations to build, in order
 	embedder Embedder  // what the next generation is made with; nil: nothing new
 	rows     *Snapshot // what the next generation is instead
@@ -87,6 +88,7 @@ func NewCache(cfg CacheConfig) (*Cache, error) {
 		builder:  cfg.Builder,
 		samples:  cfg.First.Embeddings.Len(),
 		seen:     -1,
+		world:    1,
 		wake:     make(chan struct{}, 1),
 		turn:     make(chan struct{}, 1),
 		slots:    make(map[int32]*slot),
@@ -216,8 +218,9 @@ func (c *Cache) publish(g int32, s *Snapshot, err error) {
 		return // and the old generation stays
 	}
 	place.frozen = nil
-	// When g was settled all batches before g·R had been returned, and those
-	// from there on use g−1 at the least.
-	maps.DeleteFunc(c.slots, func(old int32, _ *slot) bool { return old < g-1 })
-	c.queue = slices.DeleteFunc(c.queue, func(old int32) bool { return old < g-1 })
+	// When g was settled all batches before the step of g·R had been returned.
+	// Those from g·R on use g−1 at the least, others of that step what is theirs.
+	least := min(g-1, c.Generation(max(0, int64(g)*c.every-c.world+1)))
+	maps.DeleteFunc(c.slots, func(old int32, _ *slot) bool { return old < least })
+	c.queue = slices.DeleteFunc(c.queue, func(old int32) bool { return old < least })
 }

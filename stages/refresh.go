@@ -47,17 +47,19 @@ func (c *Cache) Replace(rows pipeline.Embeddings, cfg SnapshotConfig) error {
 	return nil
 }
 
-// watch notes that b goes by, and has the generation after it settled when b's
-// loop body ends, where there is one.
+// watch notes that b goes by, and has the generations that the next step needs
+// settled when b's loop body ends: on every rank after the same step.
 func (c *Cache) watch(b *pipeline.Batch) {
 	if c.every == 0 {
 		return
 	}
+	from, to := b.Step()
 	c.mu.Lock()
-	c.seen = max(c.seen, b.Number)
+	c.seen = max(c.seen, to-1)
+	c.world = max(c.world, to-from)
 	c.mu.Unlock()
-	if next := b.Number + 1; next%c.every == 0 {
-		b.OnReturn(func() { c.settle(int32(next / c.every)) })
+	for g := (to + c.every - 1) / c.every; g*c.every < to+(to-from); g++ {
+		b.OnReturn(func() { c.settle(int32(g)) })
 	}
 }
 
@@ -98,23 +100,23 @@ func (c *Cache) settle(g int32) {
 	}
 }
 
-// resume settles what has to be known before batch b, the first of a run. The
-// weights that generation g is made of can be had at batch g·R, where they are
-// this moment's, and later if they never change.
-func (c *Cache) resume(b int64) error {
+// resume settles what has to be known before the step of b, the first of a run.
+// The weights that generation g is made of can be had before the step that
+// batch g·R is in, where they are this moment's, and later if they never change.
+func (c *Cache) resume(b *pipeline.Batch) error {
 	if c.every == 0 {
 		return nil
 	}
-	newest := b / c.every
-	for g := max(1, newest-c.lag); g <= newest; g++ {
+	from, to := b.Step()
+	for g := max(1, from/c.every-c.lag); g <= (to-1)/c.every; g++ {
 		c.mu.Lock()
 		known := int32(g) <= c.newest
 		_, changes := c.embedder.(Freezer)
 		constant := c.embedder != nil && !changes
-		now := b == g*c.every && (c.embedder != nil || c.rows != nil || c.seen >= b-1)
+		now := g*c.every >= from && (c.embedder != nil || c.rows != nil || c.seen >= from-(to-from)) // between two epochs, ranks leave batches out
 		c.mu.Unlock()
 		if !known && !constant && !now {
-			return fmt.Errorf("generation %d of the cache was made before batch %d and is not held: restore its snapshot", g, b)
+			return fmt.Errorf("generation %d of the cache was made before batch %d and is not held: restore its snapshot", g, from)
 		}
 		c.settle(int32(g))
 	}

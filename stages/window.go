@@ -24,6 +24,7 @@ import (
 type windows struct {
 	p, k    int64
 	seed    uint64
+	labels  []int32
 	layout  pipeline.Layout
 	classes *planClasses
 	limit   int64 // bytes of a window
@@ -81,7 +82,7 @@ const (
 // newWindows plans windows of at most half the budget.
 func newWindows(cfg PlanConfig, classes *planClasses, planned int) (*windows, error) {
 	w := &windows{
-		p: int64(cfg.P), k: int64(cfg.K), seed: cfg.Seed, layout: cfg.Layout, classes: classes, limit: cfg.Window / 2,
+		p: int64(cfg.P), k: int64(cfg.K), seed: cfg.Seed, labels: cfg.Labels, layout: cfg.Layout, classes: classes, limit: cfg.Window / 2,
 		counts: make([]uint32, planned), slot: make([]uint32, planned),
 	}
 	w.scan()
@@ -273,20 +274,24 @@ func (w *windows) filled(d *deal, v int) *fill {
 	return f
 }
 
-// batch appends the ids of batch b.
-func (w *windows) batch(b int64, ids []int64) []int64 {
+// find is the deal and the window of batch b, and where in its ids b begins.
+func (w *windows) find(b int64) (*deal, *fill, int64) {
 	d := w.dealt(b / w.length)
 	b %= w.length
 	v := d.window(b)
-	size := w.p * w.k
-	at := (b - d.starts[v]) * size
-	for _, id := range w.filled(d, v).ids[at : at+size] {
+	return d, w.filled(d, v), (b - d.starts[v]) * w.p * w.k
+}
+
+// batch appends the ids of batch b.
+func (w *windows) batch(b int64, ids []int64) []int64 {
+	_, f, at := w.find(b)
+	for _, id := range f.ids[at : at+w.p*w.k] {
 		ids = append(ids, int64(id))
 	}
 	return ids
 }
 
-// count adds up what an epoch shows and leaves out.
+// counted adds up what an epoch shows and leaves out.
 func (w *windows) counted(epoch int64) WindowReport {
 	r := w.report
 	d := w.dealt(epoch)

@@ -144,3 +144,35 @@ func (w *windows) turned(rows []uint32, class uint32, epoch int64) {
 	}
 	w.keys = keys
 }
+
+// following appends to dst the rows, in its window, of the class at place i of
+// batch b: first those that are in no batch, then those behind that place, and
+// round to those before it.
+func (w *windows) following(b int64, i int, dst []int64) []int64 {
+	d, f, at := w.find(b)
+	at += int64(i) * w.k
+	label := w.labels[f.ids[at]]
+	shown := make(map[uint32]bool)
+	for _, id := range f.ids[at : at+w.k] {
+		shown[id] = true
+	}
+	var rest []int64
+	for _, ids := range [][]uint32{f.ids[at+w.k:], f.ids[:at]} {
+		for _, id := range ids {
+			if w.labels[id] == label && !shown[id] {
+				shown[id] = true
+				rest = append(rest, int64(id))
+			}
+		}
+	}
+	for _, g := range d.groups[f.window] {
+		for _, s := range w.shares[w.starts[g]:w.starts[g+1]] {
+			for _, id := range w.classes.members[s.at : s.at+s.n] {
+				if w.labels[id] == label && !shown[id] {
+					dst = append(dst, int64(id))
+				}
+			}
+		}
+	}
+	return append(dst, rest...)
+}

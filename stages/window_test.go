@@ -206,6 +206,45 @@ func newTestPlanLike(t *testing.T, p *Plan, cfg PlanConfig) *Plan {
 	return &Plan{planned: inner}
 }
 
+// TestWindowFollowing: a row's substitutes are the others of its class in its
+// window, those first that are in no batch.
+func TestWindowFollowing(t *testing.T) {
+	cfg := windowCases()["uneven classes, sorted"]
+	p := newTestPlan(t, cfg)
+	for b := int64(0); b < p.Steps(); b += 11 {
+		w, _ := p.Window(b)
+		shown := map[int64]bool{}
+		for n := w.From; n < w.To; n++ {
+			for _, id := range p.Batch(n, nil) {
+				shown[id] = true
+			}
+		}
+		for i := range cfg.P {
+			hand := p.Batch(b, nil)[i*cfg.K : (i+1)*cfg.K]
+			want := map[int64]bool{} // whether it is in a batch
+			for _, g := range w.Groups {
+				for id := cfg.Layout[g].First; id < cfg.Layout[g].First+cfg.Layout[g].Rows; id++ {
+					if cfg.Labels[id] == cfg.Labels[hand[0]] && !slices.Contains(hand, id) {
+						want[id] = shown[id]
+					}
+				}
+			}
+			late := false
+			for _, id := range p.following(b, i, nil) {
+				in, ok := want[id]
+				if !ok || late && !in {
+					t.Fatalf("batch %d, hand %v: %d follows", b, hand, id)
+				}
+				late = late || in
+				delete(want, id)
+			}
+			if len(want) > 0 {
+				t.Fatalf("batch %d, hand %v: %v do not follow", b, hand, want)
+			}
+		}
+	}
+}
+
 func TestWindowBudget(t *testing.T) {
 	for name, cfg := range windowCases() {
 		t.Run(name, func(t *testing.T) {

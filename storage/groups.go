@@ -63,7 +63,7 @@ func (d *Dataset) readPart(ctx context.Context, part int, positions []int, ids [
 		var all []pipeline.Record
 		var size int64
 		for recs, err := range d.records(ctx, part, nil) {
-			if _, bad := errors.AsType[*RowError](err); bad {
+			if _, bad := errors.AsType[*RowError](err); bad && ofContent(err) {
 				return nil, 0, nil
 			}
 			if err != nil {

@@ -54,7 +54,7 @@ func (d *Dataset) load(ctx context.Context, group int, h *heldGroup) error {
 	h.seen = make(map[uint64]int, layout.Rows)
 	defer func() { h.seen = nil }()
 	for recs, err := range d.records(ctx, group, nil) {
-		if _, bad := errors.AsType[*RowError](err); bad {
+		if _, bad := errors.AsType[*RowError](err); bad && ofContent(err) {
 			h.drop(&d.holds)
 			h.apart = true
 			return nil
@@ -100,8 +100,9 @@ type heldGroup struct {
 	users int // under holds.mu
 
 	loading sync.Mutex
-	loaded  bool // under loading, as is the rest until it is set
-	apart   bool // nothing is kept: there is a fault in it
+	loaded  bool            // under loading, as is the rest until it is set
+	apart   bool            // nothing is kept: there is a fault in it
+	errs    map[int64]error // of rows that cannot be used, with Config.KeepBad
 	like    pipeline.Record
 	rows    []heldRow
 	chunks  [][]byte
@@ -168,14 +169,20 @@ func (h *heldGroup) drop(s *holds) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.free = append(s.free, h.chunks...)
-	h.rows, h.chunks, h.size = nil, nil, 0
+	h.rows, h.chunks, h.size, h.errs = nil, nil, 0, nil
 }
 
 // add keeps the next row. All rows of a group differ in nothing but sample id,
-// row, label, image and path.
+// row, label, image, path and error.
 func (h *heldGroup) add(r pipeline.Record, s *holds) {
 	h.like = r
-	h.like.Image, h.like.Path = nil, ""
+	h.like.Image, h.like.Path, h.like.Err = nil, "", nil
+	if r.Err != nil {
+		if h.errs == nil {
+			h.errs = map[int64]error{}
+		}
+		h.errs[int64(len(h.rows))] = r.Err
+	}
 	row := heldRow{bytes: int32(len(r.Image)), length: int32(len(r.Path))}
 	row.image = h.put(r.Image, s)
 	row.path = h.put([]byte(r.Path), s)
@@ -223,8 +230,11 @@ func (h *heldGroup) equal(at int64, b []byte) bool {
 	return true
 }
 
-// get is a copy of n bytes from at on.
+// get is a copy of n bytes from at on; nil for none.
 func (h *heldGroup) get(at int64, n int32) []byte {
+	if n == 0 {
+		return nil
+	}
 	b := make([]byte, 0, n)
 	for len(b) < int(n) {
 		c := h.chunks[at/chunkSize][at%chunkSize:]
@@ -241,6 +251,7 @@ func (h *heldGroup) record(d *Dataset, i int64) pipeline.Record {
 	r.Where.Row = i
 	r.ID = d.parts[h.group].first + i
 	r.Label = d.labels[r.ID]
+	r.Err = h.errs[i]
 	row := h.rows[i]
 	r.Image = h.get(row.image, row.bytes)
 	r.Path = string(h.get(row.path, row.length))

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -30,6 +31,7 @@ type parquetFile struct {
 	rows   []int64
 	chunks [][]chunk // by row group and leaf column
 	limit  int64     // bytes that decoding may hold at a time, for one reader
+	fs     FS        // nil for OS
 }
 
 // A chunk is where the pages of one leaf column of a row group are.
@@ -52,14 +54,14 @@ const (
 
 // openParquet reads the footer of a Parquet file and checks everything in it
 // that a later read will rely on.
-func openParquet(_ context.Context, path string, cfg Config) (_ shard, err error) {
+func openParquet(ctx context.Context, path string, cfg Config) (_ shard, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%s: %w", path, caught(r))
 		}
 	}()
-	p := &parquetFile{name: path, limit: cfg.decoding()}
-	if err := p.open(); err != nil {
+	p := &parquetFile{name: path, limit: cfg.decoding(), fs: cfg.FS}
+	if err := p.open(ctx); err != nil {
 		if _, named := errors.AsType[*RowError](err); named {
 			return nil, err
 		}
@@ -68,18 +70,13 @@ func openParquet(_ context.Context, path string, cfg Config) (_ shard, err error
 	return p, nil
 }
 
-func (p *parquetFile) open() error {
-	f, err := os.Open(p.name)
+func (p *parquetFile) open(ctx context.Context) error {
+	f, info, err := openInput(ctx, p.fs, p.name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if p.info, err = f.Stat(); err != nil {
-		return err
-	}
-	if !p.info.Mode().IsRegular() {
-		return fmt.Errorf("%w: not a regular file", ErrUnsupported)
-	}
+	p.info = info
 	if err := p.readFooter(f); err != nil {
 		return err
 	}
@@ -114,7 +111,7 @@ func (p *parquetFile) codecs(leaf int) string {
 }
 
 // readFooter reads the bytes of the footer, between the magic numbers.
-func (p *parquetFile) readFooter(f *os.File) error {
+func (p *parquetFile) readFooter(f io.ReaderAt) error {
 	const ends = 12 // magic at the start; length and magic at the end
 	if p.size() < ends {
 		return fmt.Errorf("%w: %d bytes are too few for a Parquet file", ErrCorrupt, p.size())
@@ -263,18 +260,14 @@ func (p *parquetFile) weight(ctx context.Context, group int, c column) (size int
 
 // reopen opens the file for one read: a data set of ten thousand files must not
 // need ten thousand descriptors. The file has to be the one it was.
-func (p *parquetFile) reopen() (*os.File, error) {
-	f, err := os.Open(p.name)
+func (p *parquetFile) reopen(ctx context.Context) (*input, error) {
+	f, now, err := openInput(ctx, p.fs, p.name)
 	if err != nil {
 		return nil, err
 	}
-	now, err := f.Stat()
-	if err == nil && (!os.SameFile(now, p.info) || now.Size() != p.info.Size() || !now.ModTime().Equal(p.info.ModTime())) {
-		err = fmt.Errorf("%s: %w: the file has changed since it was opened", p.name, ErrCorrupt)
-	}
-	if err != nil {
+	if !os.SameFile(now, p.info) || now.Size() != p.info.Size() || !now.ModTime().Equal(p.info.ModTime()) {
 		f.Close()
-		return nil, err
+		return nil, fmt.Errorf("%s: %w: %w: it has changed since it was opened", p.name, ErrRead, ErrCorrupt)
 	}
 	return f, nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"os"
 	"slices"
 	"sync"
 
@@ -21,13 +20,16 @@ func newBufferPool(mem memory.Allocator) *sync.Pool {
 // read implements [shard].
 func (p *parquetFile) read(ctx context.Context, group int, want []column, rows []int64) iter.Seq2[*table, error] {
 	return func(yield func(*table, error) bool) {
-		f, err := p.reopen()
+		f, err := p.reopen(ctx)
 		if err != nil {
 			yield(nil, err)
 			return
 		}
 		defer f.Close()
-		r := &groupReader{file: p, src: f, ahead: rows == nil, group: group, want: want, mem: &budget{limit: p.limit}, out: &budget{limit: p.limit}}
+		r := &groupReader{
+			file: p, src: f, ahead: rows == nil || int64(len(rows)) == p.rows[group], group: group, want: want,
+			mem: &budget{limit: p.limit, ctx: ctx}, out: &budget{limit: p.limit, ctx: ctx},
+		}
 		size := r.tableSize()
 		total := p.rows[group]
 		if rows != nil {
@@ -62,7 +64,7 @@ func (p *parquetFile) read(ctx context.Context, group int, want []column, rows [
 // A groupReader reads some columns of one row group, forwards.
 type groupReader struct {
 	file    *parquetFile
-	src     *os.File
+	src     io.ReaderAt
 	ahead   bool // all rows are read, one after the other
 	group   int
 	want    []column
@@ -151,7 +153,7 @@ func (r *groupReader) open(c column) error {
 		return ch.broken
 	}
 	col := r.file.schema.Column(leaf)
-	var src io.ReaderAt = r.src
+	src := r.src
 	if r.ahead {
 		src = &ahead{src: r.src, end: ch.to}
 	}

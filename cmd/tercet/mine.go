@@ -11,29 +11,31 @@ import (
 // mineFlags are the flags of tercet mine as they were typed.
 type mineFlags struct {
 	dataFlags
+	embedderFlags
 	out                     string
 	scope, rule, pick       string
 	perPair                 int
 	positives               string
 	margin                  float64
 	distance                string
-	embedder                string
-	dim                     int
-	size                    string
 	seed                    uint64
 	p, k                    int
 	short                   string
 	batches                 int64
+	rank, world             int
 	emit                    string
 	pairMargin              float64
 	overwrite, dryRun, json bool
 	saveEmbeddings          string
 	guardSameImage          bool
 	guards                  stages.Guards
+	badRowFlags
 }
 
 func (f *mineFlags) register(flags *pflag.FlagSet) {
 	f.dataFlags.register(flags)
+	f.badRowFlags.register(flags)
+	f.embedderFlags.register(flags)
 	flags.StringVarP(&f.out, "output", "o", "", "file to write: .parquet, .arrow or .jsonl")
 	flags.BoolVar(&f.overwrite, "overwrite", false, "replace an output that exists")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print pairs, rows, bytes and an estimate of the time, and write nothing")
@@ -51,14 +53,13 @@ func (f *mineFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.distance, "distance", "sqeuclidean", "sqeuclidean, euclidean or cosine")
 	flags.Uint64Var(&f.seed, "seed", 1, "seed of everything that is chosen by chance")
 
-	flags.StringVar(&f.embedder, "embedder", "", "pca, or column for the data's own embeddings (default: column where there is one)")
-	flags.IntVar(&f.dim, "dim", 64, "dimension of the pca embedding (default: fewer where the data vary in fewer directions)")
-	flags.StringVar(&f.size, "size", "", "size that images are embedded at: HxW or HxWxC (default: the first image's, at most 64 a side)")
-
 	flags.IntVar(&f.p, "p", 16, "classes per batch (scope batch)")
 	flags.IntVar(&f.k, "k", 4, "images per class and batch (scope batch)")
 	flags.StringVar(&f.short, "short", "repeat", "classes with fewer than k images: repeat images, or drop the class (scope batch)")
 	flags.Int64Var(&f.batches, "batches", 0, "how many batches to mine (scope batch; default: one epoch)")
+
+	flags.IntVar(&f.rank, "rank", 0, "mine the batches of one of --world ranks, from 0: every world-th batch (scope batch)")
+	flags.IntVar(&f.world, "world", 1, "how many ranks share the batches; those that do not fill a step are left out (scope batch)")
 
 	flags.BoolVar(&f.guardSameImage, "guard-same-image", true, "no negative with the image bytes of the anchor or the positive")
 	flags.BoolVar(&f.guards.SameGroup, "guard-same-group", false, "no negative of the anchor's or the positive's group")

@@ -28,7 +28,7 @@ func (j *mineJob) estimate(ctx context.Context, set *storage.Dataset) error {
 	candidates := anchors
 	if j.mine.Scope == stages.ScopeBatch {
 		b := int64(j.flags.p) * int64(j.flags.k)
-		anchors, candidates = j.plan.Steps()*b, b
+		anchors, candidates = j.plan.PerRank()*b, b
 		e.Pairs = anchors * positivesOf(j.mine, int64(j.flags.k))
 	} else {
 		for _, c := range classesOf(set) {
@@ -86,7 +86,7 @@ func (j *mineJob) timeImages(ctx context.Context, set *storage.Dataset) (perImag
 	if set.EmbeddingDim() > 0 && j.flags.embedder != "pca" || !set.HasImages() {
 		return 1e-6, max(set.EmbeddingDim(), 1), nil
 	}
-	decode, size, err := j.decoder(ctx, set)
+	decode, size, err := j.embedJob().decoder(ctx, set)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -20,16 +20,15 @@ type mineJob struct {
 	flags          *mineFlags
 	mine           stages.MineConfig
 	short          stages.Short
-	size           pipeline.Shape // what is zero is the first image's
-	dimGiven       bool
-	plan           *stages.Plan // batch scope only
+	plan           *stages.Plan    // batch scope only
+	bad            *stages.BadRows // nil where the first bad row ends the job
 	meter          *pipeline.Meter
 	stdout, stderr io.Writer
 }
 
 // newMineJob checks everything that can be checked before a file is opened.
 func newMineJob(f *mineFlags, given *pflag.FlagSet) (*mineJob, error) {
-	j := &mineJob{flags: f, dimGiven: given.Changed("dim"), meter: new(pipeline.Meter)}
+	j := &mineJob{flags: f, meter: new(pipeline.Meter)}
 	var err error
 	if j.mine.Loss, err = f.tripletLoss(given.Changed("margin")); err != nil {
 		return nil, err
@@ -46,7 +45,7 @@ func newMineJob(f *mineFlags, given *pflag.FlagSet) (*mineJob, error) {
 	if j.short, err = stages.ParseShort(f.short); err != nil {
 		return nil, usagef("--short: %w", err)
 	}
-	if j.size, err = parseShape("--size", f.size); err != nil {
+	if err := f.embedderFlags.check(given); err != nil {
 		return nil, err
 	}
 	j.mine.Seed, j.mine.Guards = f.seed, f.guards
@@ -61,19 +60,22 @@ func newMineJob(f *mineFlags, given *pflag.FlagSet) (*mineJob, error) {
 			return nil, usagef("--positives: %w", err)
 		}
 	}
+	if err := f.badRowFlags.check(given, f.out); err != nil {
+		return nil, err
+	}
 	switch {
 	case f.out == "" && !f.dryRun:
 		return nil, usagef("no output: name one with -o FILE, or ask for --dry-run")
 	case f.emit != "triplets" && f.emit != "pairs":
 		return nil, usagef("--emit is %q, want triplets or pairs", f.emit)
-	case f.embedder != "" && f.embedder != "pca" && f.embedder != "column":
-		return nil, usagef("--embedder is %q, want pca or column", f.embedder)
-	case f.dim < 1:
-		return nil, usagef("--dim is %d, want 1 or more", f.dim)
 	case f.batches < 0:
 		return nil, usagef("--batches is %d, want 0 for one epoch or more", f.batches)
 	case f.batches > 0 && j.mine.Scope != stages.ScopeBatch:
 		return nil, usagef("--batches is for --scope batch")
+	case (f.rank != 0 || f.world != 1) && j.mine.Scope != stages.ScopeBatch:
+		return nil, usagef("--rank and --world are for --scope batch")
+	case f.world < 1:
+		return nil, usagef("--world is %d, want 1 or more", f.world)
 	case !(f.pairMargin > 0) || math.IsInf(f.pairMargin, 1):
 		return nil, usagef("--pair-margin is %v, want a number above 0", f.pairMargin)
 	case f.saveEmbeddings != "" && filepath.Clean(f.saveEmbeddings) == filepath.Clean(f.out):
@@ -103,11 +105,15 @@ func (j *mineJob) listsAll() bool {
 
 // run does the job.
 func (j *mineJob) run(ctx context.Context, paths []string) error {
+	j.flags.keepBad = j.flags.policy != stages.FailOnBad
 	set, err := j.flags.open(ctx, paths)
 	if err != nil {
 		return err
 	}
 	defer set.Close()
+	if j.bad, err = j.flags.list(set); err != nil {
+		return err
+	}
 	if set.Len() == 0 {
 		return fmt.Errorf("%s: the data set has no rows", strings.Join(paths, " "))
 	}
@@ -129,8 +135,8 @@ func (j *mineJob) run(ctx context.Context, paths []string) error {
 	if err := j.tryOutputs(set); err != nil {
 		return err
 	}
-	emb, err := j.embed(ctx, set)
-	if err != nil {
+	emb, err := j.embedJob().embed(ctx, set)
+	if err := j.flags.report(j.bad, j.flags.overwrite, err); err != nil {
 		return err
 	}
 	if err := j.save(set, emb); err != nil {
@@ -141,6 +147,14 @@ func (j *mineJob) run(ctx context.Context, paths []string) error {
 		return err
 	}
 	return j.print(sum)
+}
+
+// embedJob makes the embeddings to mine from.
+func (j *mineJob) embedJob() *embedJob {
+	return &embedJob{
+		flags: &j.flags.embedderFlags, data: &j.flags.dataFlags, seed: j.flags.seed,
+		same: !j.mine.Guards.AllowDuplicates, meter: j.meter, stderr: j.stderr, bad: j.bad,
+	}
 }
 
 // save writes the embeddings that were mined from, where that is asked for.
