@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"math"
@@ -28,6 +29,7 @@ type SnapshotConfig struct {
 	Fingerprint string                           // of what made the rows, and of the preprocessing before it; required
 	Unscaled    bool                             // leave the rows as they are; default: scaled to length 1
 	Locate      func(id int64) pipeline.Location // where a sample is, for errors; may be nil
+	Bad         *BadRows                         // rows that are left zero, to which rows that cannot be used are added; nil makes those errors
 }
 
 // SnapshotOf makes generation 0 of N×D rows that exist already: an embedding
@@ -43,8 +45,22 @@ func SnapshotOf(rows pipeline.Embeddings, cfg SnapshotConfig) (*Snapshot, error)
 		return nil, fmt.Errorf("stages: SnapshotConfig.Fingerprint is empty, want what made the rows")
 	}
 	for i := range rows.Len() {
-		if err := finish(rows.Row(i), !cfg.Unscaled); err != nil {
-			return nil, rowError(int64(i), cfg.Locate, err)
+		if cfg.Bad.Has(int64(i)) {
+			continue
+		}
+		err := finish(rows.Row(i), !cfg.Unscaled)
+		if err != nil {
+			err = rowError(int64(i), cfg.Locate, err)
+		}
+		if err != nil && cfg.Bad != nil {
+			clear(rows.Row(i))
+			at, _ := errors.AsType[*pipeline.RowError](err)
+			if at != nil {
+				err = cfg.Bad.Add(int64(i), at.Location, [16]byte{}, err)
+			}
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	return &Snapshot{

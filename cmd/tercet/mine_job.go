@@ -21,7 +21,8 @@ type mineJob struct {
 	flags          *mineFlags
 	mine           stages.MineConfig
 	short          stages.Short
-	plan           *stages.Plan // batch scope only
+	plan           *stages.Plan    // batch scope only
+	bad            *stages.BadRows // nil where the first bad row ends the job
 	meter          *pipeline.Meter
 	stdout, stderr io.Writer
 }
@@ -59,6 +60,9 @@ func newMineJob(f *mineFlags, given *pflag.FlagSet) (*mineJob, error) {
 		if j.mine.Positives, j.mine.PositivesBy, err = stages.ParsePositives(f.positives); err != nil {
 			return nil, usagef("--positives: %w", err)
 		}
+	}
+	if err := f.badRowFlags.check(given, f.out); err != nil {
+		return nil, err
 	}
 	switch {
 	case f.out == "" && !f.dryRun:
@@ -102,11 +106,15 @@ func (j *mineJob) listsAll() bool {
 
 // run does the job.
 func (j *mineJob) run(ctx context.Context, paths []string) error {
+	j.flags.keepBad = j.flags.policy != stages.FailOnBad
 	set, err := j.flags.open(ctx, paths)
 	if err != nil {
 		return err
 	}
 	defer set.Close()
+	if j.bad, err = j.flags.list(set); err != nil {
+		return err
+	}
 	if set.Len() == 0 {
 		return fmt.Errorf("%s: the data set has no rows", strings.Join(paths, " "))
 	}
@@ -148,7 +156,7 @@ func (j *mineJob) run(ctx context.Context, paths []string) error {
 
 func (j *mineJob) embedAndWrite(ctx context.Context, set *storage.Dataset, job *storage.Job) (*summary, error) {
 	emb, err := j.embedJob().embed(ctx, set)
-	if err != nil {
+	if err := j.flags.report(j.bad, j.flags.overwrite || j.flags.resume, err); err != nil {
 		return nil, err
 	}
 	if err := j.save(set, emb); err != nil {
@@ -161,7 +169,7 @@ func (j *mineJob) embedAndWrite(ctx context.Context, set *storage.Dataset, job *
 func (j *mineJob) embedJob() *embedJob {
 	return &embedJob{
 		flags: &j.flags.embedderFlags, data: &j.flags.dataFlags, seed: j.flags.seed,
-		same: !j.mine.Guards.AllowDuplicates, meter: j.meter, stderr: j.stderr,
+		same: !j.mine.Guards.AllowDuplicates, meter: j.meter, stderr: j.stderr, bad: j.bad,
 	}
 }
 

@@ -23,10 +23,10 @@ var (
 
 // A partMark is what a part says of itself.
 type partMark struct {
-	Embeddings string            `json:"embeddings_sha256"` // that were mined from
-	Next       int64             `json:"next"`              // what the next part begins with, as in stages.Stretch
-	Last       bool              `json:"last"`              // there is no next part
-	Report     stages.MineReport `json:"report"`            // of all parts so far
+	Embeddings string            `json:"embeddings"` // digest of those that were mined from, and of the bad rows among them
+	Next       int64             `json:"next"`       // what the next part begins with, as in stages.Stretch
+	Last       bool              `json:"last"`       // there is no next part
+	Report     stages.MineReport `json:"report"`     // of all parts so far
 }
 
 // mineSettings are what the parts of a mining job depend on, and can be known
@@ -58,7 +58,7 @@ func (m *mining) mineParts(ctx context.Context, job *storage.Job, embeddings str
 			return mark, fmt.Errorf("%s: %w: %w", job.Path(parts[n-1]), storage.ErrCorrupt, err)
 		}
 		if mark.Embeddings != embeddings {
-			return mark, &storage.MismatchError{File: job.Path(parts[n-1]), Field: "embeddings_sha256", Have: mark.Embeddings, Want: embeddings}
+			return mark, &storage.MismatchError{File: job.Path(parts[n-1]), Field: "embeddings", Have: mark.Embeddings, Want: embeddings}
 		}
 		if mark.Last {
 			return mark, nil
@@ -107,6 +107,15 @@ func (m *mining) mineParts(ctx context.Context, job *storage.Job, embeddings str
 	}
 	mark.Last = true
 	return mark, part.Commit(mark)
+}
+
+// minedFrom is the digest of what is known once everything is embedded.
+func (j *mineJob) minedFrom(emb *embedded) string {
+	from := []string{emb.Digest}
+	if j.bad != nil {
+		from = append(from, j.bad.Digest())
+	}
+	return pipeline.Digest("mined from", from)
 }
 
 // there reports whether the output is that of this very job already: what a

@@ -28,7 +28,7 @@ func (j *mineJob) mined(set *storage.Dataset, emb *embedded) (*mining, error) {
 		return j.minedInBatches(set, emb)
 	}
 	scan, err := stages.NewScan(stages.ScanConfig{
-		Mine: j.mine, Embeddings: emb.Embeddings, Labels: set.Labels(), Same: emb.same, Groups: set.Groups(),
+		Mine: j.mine, Embeddings: emb.Embeddings, Labels: j.bad.Labels(set.Labels()), Same: emb.same, Groups: set.Groups(),
 		BarePairs: j.flags.emit == "pairs", Workers: j.flags.workers, Meter: j.meter,
 	})
 	if err != nil {
@@ -72,7 +72,7 @@ func (j *mineJob) minedInBatches(set *storage.Dataset, emb *embedded) (*mining, 
 				return pipeline.Flow[stages.Stretch]{}, err
 			}
 			done.Store(next)
-			return pipeline.Via(pipeline.From(plan).Then(&stages.Embed{Cache: cache}), miner.Stretches()).Then(done), nil
+			return pipeline.Via(pipeline.From(plan).Then(stages.Mend{Plan: plan, Bad: j.bad, On: j.flags.policy}, &stages.Embed{Cache: cache}), miner.Stretches()).Then(done), nil
 		},
 		settle: func(kept pipeline.Flow[pipeline.MinedTriplet], sum stages.MineReport) pipeline.Flow[pipeline.MinedTriplet] {
 			report = sum // the batches have settled theirs
@@ -119,7 +119,7 @@ func (j *mineJob) write(ctx context.Context, set *storage.Dataset, emb *embedded
 	if done, rows, counts, err := j.there(cfg.Meta); done || err != nil {
 		return j.foundThere(cfg.Meta, rows, counts), err
 	}
-	mark, err := m.mineParts(ctx, job, emb.Digest)
+	mark, err := m.mineParts(ctx, job, j.minedFrom(emb))
 	if err != nil {
 		return nil, err
 	}
@@ -207,6 +207,9 @@ func (j *mineJob) meta(set *storage.Dataset, emb *embedded) pipeline.TripletMeta
 	if z := emb.size; z.Len() > 0 {
 		meta.ImageSize = fmt.Sprintf("%dx%dx%d", z.H, z.W, z.C)
 	}
+	if j.bad != nil {
+		meta.BadRows = int64(j.bad.Len())
+	}
 	return meta
 }
 
@@ -221,6 +224,9 @@ func (j *mineJob) planned(set *storage.Dataset) pipeline.TripletMeta {
 	}
 	if j.flags.emit == "pairs" {
 		meta.Loss, meta.PairMargin, meta.PairLabels = "contrastive", j.flags.pairMargin, storage.PairLabels
+	}
+	if j.bad != nil {
+		meta.OnBadRow = j.flags.policy.String()
 	}
 	if j.plan != nil {
 		meta.P, meta.K, meta.Batches, meta.Short = j.flags.p, j.flags.k, j.plan.PerRank(), j.short.String()
@@ -253,6 +259,13 @@ func (j *mineJob) tryOutputs(set *storage.Dataset) error {
 		return err
 	}
 	w.Abort()
+	if _, err := os.Lstat(j.flags.badRows); j.bad != nil && !(err == nil && j.flags.resume) {
+		draft, err := storage.NewDraft(storage.OS, j.flags.badRows, j.flags.overwrite)
+		if err != nil {
+			return fmt.Errorf("--bad-rows: %w", err)
+		}
+		draft.Abort()
+	}
 	if _, err := os.Lstat(j.flags.saveEmbeddings); j.flags.saveEmbeddings == "" || err == nil && j.flags.resume {
 		return nil // save looks whether it is ours
 	}

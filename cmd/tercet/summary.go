@@ -107,6 +107,9 @@ func (s *summary) print(out io.Writer) error {
 	if r.Unknown+r.Singles+r.Conflicting > 0 {
 		line("not mined", "%s rows of unknown class; %s classes of one image (negatives only); %s images under two classes", count(r.Unknown), count(r.Singles), count(r.Conflicting))
 	}
+	if m.BadRows > 0 {
+		line("bad rows", "%s of %s (--on-bad-row %s)", count(m.BadRows), count(m.Rows), m.OnBadRow)
+	}
 	var times []string
 	for _, t := range s.Stages {
 		times = append(times, fmt.Sprintf("%s %s", t.Name, seconds(t.Seconds)))
