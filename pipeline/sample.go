@@ -24,6 +24,9 @@ type BadRow struct {
 	Digest   string // hex SHA-256 of the image as it is stored; empty where there are no bytes to read
 }
 
+// SampleID implements [Sampled].
+func (r Record) SampleID() int64 { return r.ID }
+
 // Raw describes pixels that are stored without an image format. Float pixels
 // are little-endian float32 in [0, 1]; the others are uint8.
 type Raw struct {

@@ -171,7 +171,7 @@ func (hashing) Run(ctx context.Context, in <-chan pipeline.Record, out chan<- Im
 func guard(who string, f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = &pipeline.PanicError{In: who, Value: v, Stack: debug.Stack()}
+			err = &pipeline.PanicError{In: who, Value: v, Stack: debug.Stack(), Batch: -1}
 		}
 	}()
 	return f()

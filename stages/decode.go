@@ -67,6 +67,9 @@ type Image struct {
 	Err    error             // why there are no Pixels, with [DecodeConfig.KeepBad]
 }
 
+// SampleID implements [pipeline.Sampled].
+func (i Image) SampleID() int64 { return i.ID }
+
 // NewDecode checks cfg.
 func NewDecode(cfg DecodeConfig) (*Decode, error) {
 	cfg.Mean, cfg.Std = slices.Clone(cfg.Mean), slices.Clone(cfg.Std)
@@ -266,6 +269,9 @@ func (d *Decode) record(dst []float32, rec pipeline.Record) error {
 	err := guard("image decoder", func() error { return d.decode(dst, rec) })
 	if err == nil {
 		return nil
+	}
+	if p, ok := err.(*pipeline.PanicError); ok {
+		p.Samples = []int64{rec.ID}
 	}
 	where := rec.Where
 	if where.Column == "" {

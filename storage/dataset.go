@@ -55,6 +55,7 @@ type Dataset struct {
 	bad     map[int64]error // by sample id: labels and groups that cannot be read, with KeepBad
 	digest  string
 	cache   *groupCache
+	holds   holds
 	closed  atomic.Bool
 }
 
