@@ -8,7 +8,7 @@ import (
 	"github.com/tercet-ml/tercet/loss/f32"
 )
 
-// A block is anchors that share a pass over the candidates: a strip of these is
+// A block is anchors that share a pass over the candidates: a slab of these is
 // packed once and multiplied with all the anchors, a tile of them at a time, and
 // the products are looked at while they are in the core's nearest cache.
 type block struct {
@@ -19,11 +19,11 @@ type block struct {
 	bare     bool    // collect the pairs that were given no negative as well
 	order    []int32 // scratch of collect
 
-	strip  strip
+	slab  slab
 	active []*search // those with pairs, a tile side by side
 	tiles  []float32 // their points, packed, times −2
 	points []float32 // scratch: the points of one tile
-	values []float32 // of one tile and one strip
+	values []float32 // of one tile and one slab
 }
 
 func newBlock(cfg MineConfig, dim int) *block { return &block{cfg: cfg, dim: dim} }
@@ -46,11 +46,11 @@ func (b *block) pass(ctx context.Context, p *pool, from, to int) error {
 		return nil
 	}
 	tile := f32.TileRows * b.dim
-	for rows := stripRows(b.dim); from < to; from += rows {
+	for rows := slabRows(b.dim); from < to; from += rows {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		s := &b.strip
+		s := &b.slab
 		s.load(p, &b.cfg.Guards, from, min(from+rows, to))
 		n := len(s.init)
 		b.values = resize(b.values, f32.TileRows*n)

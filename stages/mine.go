@@ -95,17 +95,23 @@ func (m *Miner) Report() MineReport {
 
 // Run implements [pipeline.Stage].
 func (m *Miner) Run(ctx context.Context, in <-chan *pipeline.Batch, out chan<- *pipeline.Batch) error {
+	return m.run(ctx, in, func(b *pipeline.Batch, _ *MineReport) error { return pipeline.Send(ctx, out, b) })
+}
+
+// run mines each batch and hands it to send with its own report.
+func (m *Miner) run(ctx context.Context, in <-chan *pipeline.Batch, send func(*pipeline.Batch, *MineReport) error) error {
 	timer := m.cfg.Meter.Timer("mine")
 	for b, err := range pipeline.Values(ctx, in) {
 		if err != nil {
 			return err
 		}
 		start := time.Now()
-		if err := m.Mine(ctx, b); err != nil {
+		var report MineReport
+		if err := m.mine(ctx, b, &report); err != nil {
 			return err
 		}
 		timer.Add(len(b.IDs)-b.Extra, start)
-		if err := pipeline.Send(ctx, out, b); err != nil {
+		if err := send(b, &report); err != nil {
 			return err
 		}
 	}
@@ -115,15 +121,19 @@ func (m *Miner) Run(ctx context.Context, in <-chan *pipeline.Batch, out chan<- *
 // Mine gives b its triplets: what Run does with each batch. It is called by
 // one goroutine at a time.
 func (m *Miner) Mine(ctx context.Context, b *pipeline.Batch) error {
-	var report MineReport
+	return m.mine(ctx, b, new(MineReport))
+}
+
+// mine is Mine, and counts b in an empty report.
+func (m *Miner) mine(ctx context.Context, b *pipeline.Batch, report *MineReport) error {
 	m.images = pool{emb: b.Embeddings, ids: b.IDs, labels: b.Labels, same: m.cfg.Same, groups: m.cfg.Groups, norms: m.images.norms}
 	if err := m.checkIDs(b); err != nil {
 		return err
 	}
-	if err := m.members.take(&m.images, &report); err != nil {
+	if err := m.members.take(&m.images, report); err != nil {
 		return err
 	}
-	if err := m.members.check(&m.images, m.cfg.Mine.Loss.Distance, &report); err != nil {
+	if err := m.members.check(&m.images, m.cfg.Mine.Loss.Distance, report); err != nil {
 		return err
 	}
 	candidates, known, parts := &m.images, &m.members, 1
@@ -140,13 +150,13 @@ func (m *Miner) Mine(ctx context.Context, b *pipeline.Batch) error {
 	if err := m.search(ctx, candidates, b.Generation, parts); err != nil {
 		return err
 	}
-	m.emit(b, &report, known)
+	m.emit(b, report, known)
 	if m.cfg.Observe != nil {
-		m.cfg.Observe(b, report)
+		m.cfg.Observe(b, *report)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.report.add(&report)
+	m.report.Add(report)
 	return nil
 }
 

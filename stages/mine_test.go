@@ -380,7 +380,7 @@ func TestMinerIsObserved(t *testing.T) {
 		if r.Samples != int64(len(b.IDs)) || r.Triplets != int64(len(b.Triplets)) {
 			t.Errorf("batch %d: %d samples and %d triplets, want those of the batch alone", b.Number, r.Samples, r.Triplets)
 		}
-		sum.add(&r)
+		sum.Add(&r)
 	}
 	m, err := NewMiner(cfg)
 	if err != nil {

@@ -6,14 +6,14 @@ import (
 	"github.com/tercet-ml/tercet/loss/f32"
 )
 
-// look finds the candidates of a strip that are inside of what is looked for, by
+// look finds the candidates of a slab that are inside of what is looked for, by
 // their values of the screen, and writes their indices to hits.
 func (s *search) look(values []float32, hits []uint16) []uint16 {
 	return hits[:f32.Select(hits, values, s.lo, s.hi)]
 }
 
-// take considers the hits of a strip, and what a guard may have to say about.
-func (s *search) take(st *strip, values []float32, hits []uint16) {
+// take considers the hits of a slab, and what a guard may have to say about.
+func (s *search) take(st *slab, values []float32, hits []uint16) {
 	for _, i := range st.special {
 		if v := values[i]; s.outLo[0] <= v && v <= s.outHi[len(s.outHi)-1] {
 			if row := st.first + int(i); s.candidates.labels[row] != s.label {

@@ -73,7 +73,7 @@ func marginFor(emb pipeline.Embeddings, labels []int32, share float64) float64 {
 // cannot be faster than.
 func bare(emb pipeline.Embeddings) {
 	dim, n := emb.Dim, emb.Len()/f32.TileRows*f32.TileRows
-	rows := stripRows(dim)
+	rows := slabRows(dim)
 	tiles, columns := make([]float32, n*dim), make([]float32, rows*dim)
 	f32.PackRows(tiles, -2, emb.Data[:n*dim], dim)
 	init, values := make([]float32, rows), make([]float32, f32.TileRows*rows)

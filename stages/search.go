@@ -87,8 +87,8 @@ type pair struct {
 	same, group int32
 
 	band
-	inLo, inHi   float32 // inside these a value is surely in the band
-	apLow, apHi  float32 // brackets d_ap: TFA
+	inLo, inHi  float32 // inside these a value is surely in the band
+	apLow, apHi float32 // brackets d_ap: TFA
 
 	best    top       // in the order of the hash; SkipRanks more than are asked for
 	order   shortlist // in an order by distance, where the pick is one; SkipRanks more

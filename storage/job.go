@@ -38,6 +38,7 @@ type JobConfig struct {
 //
 //	Output.parts/job.json   the settings
 //	Output.parts/data/NAME  a part
+//	Output.parts/aside/NAME a part that is not of the output
 //	Output.parts/done/NAME  says that the part is whole: a [Part] as JSON
 //	Output.parts/lock       locked by the process that works on it, which holder names
 //
@@ -115,6 +116,9 @@ func (j *Job) begin(settings []byte) error {
 			return fmt.Errorf("create %s: %w", j.path(sub), err)
 		}
 	}
+	if err := j.syncDir(); err != nil { // where the settings are, the folders are
+		return err
+	}
 	if err := commitFile(j.fs, j.path("job.json"), settings); err != nil {
 		return err
 	}
@@ -144,16 +148,16 @@ func (j *Job) load() error {
 			return err
 		}
 		var p Part
-		if err := json.Unmarshal(text, &p); err != nil || p.Name != e.Name() {
+		if err := json.Unmarshal(text, &p); err != nil || j.record(p.Name) != path {
 			return fmt.Errorf("%s: %w: no record of a part", path, ErrCorrupt)
 		}
-		if !j.published {
-			info, err := j.fs.Stat(j.Path(p.Name))
+		if !j.published || p.Aside {
+			info, err := j.fs.Stat(j.Path(p))
 			if err != nil {
-				return fmt.Errorf("look for %s, which was committed: %w", j.Path(p.Name), err)
+				return fmt.Errorf("look for %s, which was committed: %w", j.Path(p), err)
 			}
 			if info.Size() != p.Size {
-				return fmt.Errorf("%s: %w: has %d bytes, and was committed with %d", j.Path(p.Name), ErrCorrupt, info.Size(), p.Size)
+				return fmt.Errorf("%s: %w: has %d bytes, and was committed with %d", j.Path(p), ErrCorrupt, info.Size(), p.Size)
 			}
 		}
 		j.parts[p.Name] = p
@@ -254,11 +258,23 @@ func (j *Job) Close() {
 	j.free()
 }
 
+func (j *Job) syncDir() error {
+	if err := j.fs.SyncDir(j.dir); err != nil {
+		return fmt.Errorf("sync %s: %w", j.dir, err)
+	}
+	return nil
+}
+
 // clear removes the settings, then everything else but the lock.
 func (j *Job) clear() error {
-	for _, name := range []string{"job.json", "done", "data", "old"} {
+	for i, name := range []string{"job.json", "done", "data", "aside", "old"} {
 		if err := removeAll(j.fs, j.path(name)); err != nil {
 			return err
+		}
+		if i == 0 {
+			if err := j.syncDir(); err != nil { // or they could come back without the rest
+				return err
+			}
 		}
 	}
 	j.mu.Lock()

@@ -93,7 +93,7 @@ func (j *Job) ours() error {
 	}
 	for _, e := range entries {
 		switch e.Name() {
-		case "lock", "holder", "job.json", "data", "done", "old":
+		case "lock", "holder", "job.json", "data", "aside", "done", "old":
 		default:
 			if !strings.HasPrefix(e.Name(), ".job.json.tmp-") {
 				return fmt.Errorf("%s holds %s, which no job has put there: remove it, or write to another output", j.dir, e.Name())

@@ -91,7 +91,7 @@ func TestJobGoesOn(t *testing.T) {
 	if _, err := j.Create("a"); !errors.Is(err, ErrExists) {
 		t.Errorf("a part begun twice: %v, want ErrExists", err)
 	}
-	for _, name := range []string{"", ".", "..", ".a", "a/b", "/a", `a\b`} {
+	for _, name := range []string{"", ".", "..", ".a", "/a", "a/", "a//b", "a/../b", "a/.b", `a\b`} {
 		if _, err := j.Create(name); err == nil {
 			t.Errorf("%q was taken as a name", name)
 		}
@@ -157,13 +157,13 @@ func TestJobDamage(t *testing.T) {
 	cfg := JobConfig{Output: filepath.Join(t.TempDir(), "out"), Resume: true}
 	j := openJob(t, cfg)
 	writePart(t, j, "a", "first", nil)
-	writeFile(t, j.Path("a"), []byte("First"))
+	writeFile(t, j.Path(Part{Name: "a"}), []byte("First"))
 	r, err := j.Open("a")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if text, err := io.ReadAll(r); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), j.Path("a")) {
+	if text, err := io.ReadAll(r); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), j.Path(Part{Name: "a"})) {
 		t.Errorf("read %q, %v; want ErrCorrupt with the path", text, err)
 	}
 	j.Close()
@@ -175,6 +175,41 @@ func TestJobDamage(t *testing.T) {
 			t.Errorf("%s: %v, want ErrCorrupt with the path", name, err)
 		}
 		writeFile(t, path, good)
+	}
+}
+
+// Parts may be in folders, and those aside are not of the output.
+func TestJobPartsInFolders(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	cfg := JobConfig{Output: out, Resume: true}
+	j := openJob(t, cfg)
+	writePart(t, j, "data/train-0", "shard", nil)
+	w, err := j.CreateAside("spool/0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(w, "spool")
+	if err := w.Commit(7); err != nil {
+		t.Fatal(err)
+	}
+	j.Close()
+	j = openJob(t, cfg)
+	if err := j.PublishFolder(); err != nil {
+		t.Fatal(err)
+	}
+	j.Close()
+	j = openJob(t, cfg)
+	if a, b := readPart(t, j, "data/train-0"), readPart(t, j, "spool/0"); a != "shard" || b != "spool" {
+		t.Errorf("parts hold %q and %q", a, b)
+	}
+	if p, _ := j.Part("spool/0"); string(p.Info) != "7" || !p.Aside {
+		t.Errorf("part is %+v", p)
+	}
+	if err := j.Remove(); err != nil {
+		t.Fatal(err)
+	}
+	if names := listDir(t, out); len(names) != 1 || names[0] != "data" {
+		t.Errorf("in the output are %v", names)
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -20,7 +21,8 @@ type mineJob struct {
 	flags          *mineFlags
 	mine           stages.MineConfig
 	short          stages.Short
-	plan           *stages.Plan // batch scope only
+	plan           *stages.Plan    // batch scope only
+	bad            *stages.BadRows // nil where the first bad row ends the job
 	meter          *pipeline.Meter
 	stdout, stderr io.Writer
 }
@@ -58,6 +60,9 @@ func newMineJob(f *mineFlags, given *pflag.FlagSet) (*mineJob, error) {
 		if j.mine.Positives, j.mine.PositivesBy, err = stages.ParsePositives(f.positives); err != nil {
 			return nil, usagef("--positives: %w", err)
 		}
+	}
+	if err := f.badRowFlags.check(given, f.out); err != nil {
+		return nil, err
 	}
 	switch {
 	case f.out == "" && !f.dryRun:
@@ -101,11 +106,15 @@ func (j *mineJob) listsAll() bool {
 
 // run does the job.
 func (j *mineJob) run(ctx context.Context, paths []string) error {
+	j.flags.keepBad = j.flags.policy != stages.FailOnBad
 	set, err := j.flags.open(ctx, paths)
 	if err != nil {
 		return err
 	}
 	defer set.Close()
+	if j.bad, err = j.flags.list(set); err != nil {
+		return err
+	}
 	if set.Len() == 0 {
 		return fmt.Errorf("%s: the data set has no rows", strings.Join(paths, " "))
 	}
@@ -127,25 +136,40 @@ func (j *mineJob) run(ctx context.Context, paths []string) error {
 	if err := j.tryOutputs(set); err != nil {
 		return err
 	}
-	emb, err := j.embedJob().embed(ctx, set)
+	job, err := j.openParts(set)
 	if err != nil {
 		return err
 	}
-	if err := j.save(set, emb); err != nil {
+	defer job.Close()
+	sum, err := j.embedAndWrite(ctx, set, job)
+	if err != nil {
+		if len(job.Parts()) > 0 {
+			err = &unfinishedError{err}
+		}
 		return err
 	}
-	sum, err := j.write(ctx, set, emb) // last: where there are triplets, all is there
-	if err != nil {
+	if err := job.Remove(); err != nil {
 		return err
 	}
 	return j.print(sum)
+}
+
+func (j *mineJob) embedAndWrite(ctx context.Context, set *storage.Dataset, job *storage.Job) (*summary, error) {
+	emb, err := j.embedJob().embed(ctx, set)
+	if err := j.flags.report(j.bad, j.flags.overwrite || j.flags.resume, err); err != nil {
+		return nil, err
+	}
+	if err := j.save(set, emb); err != nil {
+		return nil, err
+	}
+	return j.write(ctx, set, emb, job) // last: where there are triplets, all is there
 }
 
 // embedJob makes the embeddings to mine from.
 func (j *mineJob) embedJob() *embedJob {
 	return &embedJob{
 		flags: &j.flags.embedderFlags, data: &j.flags.dataFlags, seed: j.flags.seed,
-		same: !j.mine.Guards.AllowDuplicates, meter: j.meter, stderr: j.stderr,
+		same: !j.mine.Guards.AllowDuplicates, meter: j.meter, stderr: j.stderr, bad: j.bad,
 	}
 }
 
@@ -154,9 +178,13 @@ func (j *mineJob) save(set *storage.Dataset, emb *embedded) error {
 	if j.flags.saveEmbeddings == "" {
 		return nil
 	}
-	_, err := storage.WriteSnapshot(j.flags.saveEmbeddings, storage.SnapshotMeta{
+	meta := storage.SnapshotMeta{
 		DataDigest: set.Digest(), Embedder: emb.name, Fingerprint: emb.Fingerprint, Normalised: emb.Normalised, Fit: emb.fit,
-	}, emb.Embeddings, j.flags.overwrite)
+	}
+	_, err := storage.WriteSnapshot(j.flags.saveEmbeddings, meta, emb.Embeddings, j.flags.overwrite)
+	if errors.Is(err, storage.ErrExists) && j.flags.resume {
+		_, _, err = storage.ReadSnapshot(j.flags.saveEmbeddings, meta) // of the process that was interrupted
+	}
 	if err != nil {
 		return fmt.Errorf("--save-embeddings: %w", err)
 	}

@@ -23,7 +23,7 @@ func screened(t *testing.T, dist loss.Distance, anchor, candidate []float32) (sc
 		}
 	}
 	fit(pools[0], pools[1], dist)
-	var st strip
+	var st slab
 	st.load(pools[1], &Guards{}, 0, 1)
 	tile, values := make([]float32, f32.TileRows*dim), make([]float32, f32.TileRows*f32.PanelColumns)
 	f32.PackRows(tile, -2, scaleRows(nil, anchor, pools[1].scale), dim)

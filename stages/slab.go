@@ -7,10 +7,10 @@ import (
 	"github.com/tercet-ml/tercet/pipeline"
 )
 
-// A strip is neighbouring candidates, packed for the tile product: they are
+// A slab is neighbouring candidates, packed for the tile product: they are
 // packed once for all the anchors of a block. Scratch for what the anchors of a
 // tile find in them is here too.
-type strip struct {
+type slab struct {
 	first   int       // row of the first
 	columns []float32 // in panels, scaled
 	init    []float32 // ‖n‖², scaled; 0 under Cosine; +Inf where there is nothing to find
@@ -25,15 +25,15 @@ type strip struct {
 // apart stands for the label of a candidate that is looked at by itself.
 const apart = -2
 
-// stripRows is how many candidates of so many values make a strip: as long as
-// pays, for the work that each strip costs an anchor, and inside a core's cache.
-func stripRows(dim int) int {
+// slabRows is how many candidates of so many values make a slab: as long as
+// pays, for the work that each slab costs an anchor, and inside a core's cache.
+func slabRows(dim int) int {
 	const longest, bytes = 512, 256 << 10
 	return max(f32.PanelColumns, min(longest, bytes/(4*max(dim, 1))&^(f32.PanelColumns-1)))
 }
 
 // load packs the candidates in rows from … to−1.
-func (s *strip) load(p *pool, g *Guards, from, to int) {
+func (s *slab) load(p *pool, g *Guards, from, to int) {
 	n, dim := to-from, p.emb.Dim
 	wide := (n + f32.PanelColumns - 1) &^ (f32.PanelColumns - 1)
 	s.first = from
