@@ -60,15 +60,16 @@ type share struct {
 // A WindowReport says how an epoch of a windowed [Plan] is cut, and counts the
 // rows it leaves out.
 type WindowReport struct {
-	Windows int   // in an epoch
-	Groups  int   // row groups with planned rows: each is read once in an epoch
-	Bytes   int64 // of memory, at most, that the largest window takes
-	Least   int64 // the budget that would just do for these windows
-	Batches int64 // in an epoch
-	Images  int64 // rows that the epoch shows
-	Few     int64 // rows left out: the window has fewer than K of their class
-	Rest    int64 // rows left out: beyond a multiple of K of their class
-	Over    int64 // rows left out: there are not P−1 other classes to go with them
+	Budget  int64 `json:"budget"`       // bytes, as it was configured
+	Windows int   `json:"windows"`      // in an epoch
+	Groups  int   `json:"row_groups"`   // row groups with planned rows: each is read once in an epoch
+	Bytes   int64 `json:"bytes"`        // of memory, at most, that the largest window takes
+	Least   int64 `json:"least_budget"` // the budget that would just do for these windows
+	Batches int64 `json:"batches"`      // in an epoch
+	Images  int64 `json:"images"`       // rows that the epoch shows
+	Few     int64 `json:"few"`          // rows left out: the window has fewer than K of their class
+	Rest    int64 `json:"rest"`         // rows left out: beyond a multiple of K of their class
+	Over    int64 `json:"over"`         // rows left out: there are not P−1 other classes to go with them
 }
 
 // Deals that are tried when a plan is made, of which so many should do; and
@@ -84,6 +85,7 @@ func newWindows(cfg PlanConfig, classes *planClasses, planned int) (*windows, er
 	w := &windows{
 		p: int64(cfg.P), k: int64(cfg.K), seed: cfg.Seed, labels: cfg.Labels, layout: cfg.Layout, classes: classes, limit: cfg.Window / 2,
 		counts: make([]uint32, planned), slot: make([]uint32, planned),
+		report: WindowReport{Budget: cfg.Window},
 	}
 	w.scan()
 	for _, w.pairs = range []bool{true, false} {
