@@ -56,6 +56,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitDone
 	case errors.Is(context.Cause(ctx), errInterrupted):
 		fmt.Fprintln(stderr, "tercet: interrupted; no output was left half written")
+		if errors.As(err, new(*unfinishedError)) {
+			fmt.Fprintf(stderr, "hint: %s\n", hintFor(err))
+		}
 		return exitInterrupted
 	}
 	fmt.Fprintf(stderr, "tercet: %s\n", message(err))
