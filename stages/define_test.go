@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/tercet-ml/tercet/loss"
+	"github.com/tercet-ml/tercet/loss/f32"
 	"github.com/tercet-ml/tercet/pipeline"
 )
 
@@ -144,7 +145,7 @@ func pickOf(cfg MineConfig, anchors, candidates *pool, found []defined, generati
 	near := by(func(x, y defined) int { return cmp.Compare(x.an, y.an) })
 	far := by(func(x, y defined) int { return cmp.Compare(y.an, x.an) })
 	hash := func(t defined) uint64 {
-		return chain(pairKey(mineKey(cfg.Seed, generation), anchors.id(t.a), anchors.id(t.p)), uint64(id(t)))
+		return uint64(f32.Hash(pairKey(mineKey(cfg.Seed, generation), anchors.id(t.a), anchors.id(t.p)), uint32(id(t))))
 	}
 
 	if cfg.Rule == TFA {

@@ -33,7 +33,7 @@ func (s *search) take(st *slab, values []float32, hits []uint16) {
 		}
 		return
 	}
-	st.kept = resize(st.kept, len(hits)*len(s.sieves)+8)
+	st.kept = resize(st.kept, len(hits)*len(s.sieves)+16)
 	for len(hits) > 0 {
 		// Before anything was found everything is kept, so a few go first.
 		some := len(hits)
@@ -41,7 +41,7 @@ func (s *search) take(st *slab, values []float32, hits []uint16) {
 			some = min(some, s.fresh)
 			s.fresh *= 2
 		}
-		for _, k := range st.kept[:f32.Sift(st.kept, hits[:some], values, uint64(st.first)+1, s.sieves)] {
+		for _, k := range st.kept[:f32.Sift(st.kept, hits[:some], values, uint32(st.first), s.sieves)] {
 			i := k & 0xffff
 			if l := labels[i]; l != s.label && l != apart {
 				row := st.first + int(i)
@@ -89,13 +89,13 @@ func (s *search) hash(i, row int, id int64, v float32) {
 	p, limited := &s.pairs[i], s.keep() > 0
 	f := found{id: id, row: int32(row), d: undecided}
 	if limited {
-		f.key = chain(p.key, uint64(id))
+		f.key = uint64(f32.Hash(p.key, uint32(id)))
 	}
 	if p.best.full() && f.key > p.best.last().key || !s.inside(p, row, v) {
 		return
 	}
 	if p.best.add(f) && p.best.full() {
-		s.sieves[i].Cut = p.best.last().key >> 33
+		s.sieves[i].Cut = uint32(p.best.last().key)
 	}
 }
 

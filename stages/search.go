@@ -120,7 +120,7 @@ func (s *search) begin(key uint64, anchors *pool, row int, members []int32, cand
 		p.inLo, p.inHi = inLo, inHi
 		p.apLow, p.apHi = s.screen.around(p.ap)
 		s.outLo, s.outHi = append(s.outLo, low), append(s.outHi, high)
-		s.sieves = append(s.sieves, f32.Sieve{Lo: low, Hi: high, Key: p.key, Cut: math.MaxUint64})
+		s.sieves = append(s.sieves, f32.Sieve{Lo: low, Hi: high, Key: p.key, Cut: math.MaxUint32})
 	}
 	g := &s.cfg.Guards
 	_, s.reach = s.screen.around(max(g.Floor, s.relativeEdge()))

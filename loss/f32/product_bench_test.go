@@ -70,7 +70,7 @@ func BenchmarkSelect(b *testing.B) {
 
 // BenchmarkSift is what 30 values of a strip cost four pairs.
 func BenchmarkSift(b *testing.B) {
-	x, hits, dst, sieves := make([]float32, 512), make([]uint16, 30), make([]uint32, 4*30+8), make([]Sieve, 4)
+	x, hits, dst, sieves := make([]float32, 512), make([]uint16, 30), make([]uint32, 4*30+16), make([]Sieve, 4)
 	for i := range hits {
 		hits[i] = uint16(17 * i)
 	}
