@@ -36,7 +36,7 @@ func (r *MineReport) MeanAP() float64 { return r.SumAP / math.Max(1, float64(r.T
 func (r *MineReport) MeanAN() float64 { return r.SumAN / math.Max(1, float64(r.Triplets)) }
 
 // Empty is the number of pairs without a triplet. (Pairs whose triplets a
-// ClassCap dropped are not among them.)
+// cap dropped are not among them.)
 func (r *MineReport) Empty() int64 { return r.NoNegative + r.NoCandidate + r.AllGuarded }
 
 // Counts are the numbers by name, for a file's header.
@@ -48,7 +48,8 @@ func (r *MineReport) Counts() map[string]int64 {
 		"triplets": r.Triplets, "hard": r.Hard, "semi_hard": r.SemiHard, "easy": r.Easy,
 		"guard_same_image": r.Guarded.SameImage, "guard_same_group": r.Guarded.SameGroup,
 		"guard_floor": r.Guarded.Floor, "guard_relative": r.Guarded.Relative,
-		"guard_skip_ranks": r.Guarded.SkipRanks, "guard_class_cap": r.Guarded.ClassCap,
+		"guard_skip_ranks": r.Guarded.SkipRanks, "guard_anchor_cap": r.Guarded.AnchorCap,
+		"guard_negative_cap": r.Guarded.NegativeCap, "guard_class_cap": r.Guarded.ClassCap,
 	}
 }
 
@@ -63,8 +64,8 @@ func (r *MineReport) String() string {
 		r.Samples, r.Classes, r.Unknown, r.Singles, r.Conflicting)
 	if r.Guarded.any() {
 		g := r.Guarded
-		fmt.Fprintf(&b, "guards    same image %d, same group %d, floor %d, relative %d, first ranks %d, class cap %d\n",
-			g.SameImage, g.SameGroup, g.Floor, g.Relative, g.SkipRanks, g.ClassCap)
+		fmt.Fprintf(&b, "guards    same image %d, same group %d, floor %d, relative %d, first ranks %d, caps per anchor %d, per negative %d, per class %d\n",
+			g.SameImage, g.SameGroup, g.Floor, g.Relative, g.SkipRanks, g.AnchorCap, g.NegativeCap, g.ClassCap)
 	}
 	if r.Collapsed > 0 {
 		fmt.Fprintf(&b, "warning   collapsed: the embeddings are all nearly equal\n")

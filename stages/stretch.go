@@ -76,11 +76,11 @@ type settler struct {
 	scan   *Scan
 	report MineReport
 	ranks  ranker
-	cap    classCap
+	caps   *caps
 }
 
 func (s *Scan) settler() *settler {
-	return &settler{scan: s, report: s.counts, cap: newClassCap(s.cfg.Mine.Guards.ClassCap)}
+	return &settler{scan: s, report: s.counts, caps: newCaps(s.cfg.Mine.Guards)}
 }
 
 // settle numbers and counts t, or reports that a cap keeps it out.
@@ -88,8 +88,7 @@ func (s *settler) settle(t *pipeline.MinedTriplet) bool {
 	if t.Negative < 0 {
 		return true // a bare pair
 	}
-	if !s.cap.admits(t.NegativeLabel) {
-		s.report.Guarded.ClassCap++
+	if !s.caps.admits(t.Anchor, t.Negative, t.NegativeLabel, &s.report.Guarded) {
 		return false
 	}
 	t.Rank = s.ranks.next(t.Anchor, t.Positive)

@@ -65,6 +65,8 @@ func (f *mineFlags) register(flags *pflag.FlagSet) {
 	flags.Float64Var(&f.guards.Floor, "guard-floor", 0, "no negative closer to the anchor than this distance")
 	flags.Float64Var(&f.guards.Relative, "guard-relative", 0, "no negative within (1 + this) times the distance to the anchor's nearest positive")
 	flags.IntVar(&f.guards.SkipRanks, "guard-skip-ranks", 0, "pass over the first ranks by distance of each pair's candidates")
+	flags.IntVar(&f.guards.AnchorCap, "guard-anchor-cap", 0, "at most so many triplets of one anchor")
+	flags.IntVar(&f.guards.NegativeCap, "guard-negative-cap", 0, "at most so many triplets with one negative")
 	flags.IntVar(&f.guards.ClassCap, "guard-class-cap", 0, "at most so many triplets whose negative is of one class")
 }
 
