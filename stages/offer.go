@@ -41,11 +41,11 @@ func (s *search) take(st *slab, values []float32, hits []uint16) {
 			some = min(some, s.fresh)
 			s.fresh *= 2
 		}
-		for _, k := range st.kept[:f32.Sift(st.kept, hits[:some], values, uint32(st.first), s.sieves)] {
+		for _, k := range st.kept[:f32.Sift(st.kept, hits[:some], values, uint32(st.first), st.numbers, s.sieves)] {
 			i := k & 0xffff
 			if l := labels[i]; l != s.label && l != apart {
 				row := st.first + int(i)
-				s.hash(int(k>>16), row, int64(row), values[i])
+				s.hash(int(k>>16), row, s.candidates.id(row), values[i])
 			}
 		}
 		hits = hits[some:]

@@ -59,7 +59,7 @@ type search struct {
 	reach               float32 // values above it are surely beyond the distance guards
 
 	plain bool // no guard looks at distances: what a cut-off keeps out need not be seen
-	sifts bool // and the pick is by hash alone, of rows that are sample ids
+	sifts bool // and the pick is by hash alone
 	fresh int  // how many hits to sift at a time, doubled each time; 0 for all
 
 	// The pairs by d_ap. So both ends of their bands grow with the index, and
@@ -125,7 +125,7 @@ func (s *search) begin(key uint64, anchors *pool, row int, members []int32, cand
 	g := &s.cfg.Guards
 	_, s.reach = s.screen.around(max(g.Floor, s.relativeEdge()))
 	s.plain = g.Floor == 0 && g.Relative == 0 && !s.skipsApart()
-	s.sifts = s.plain && s.cfg.Pick.By == Random && s.keep() > 0 && candidates.ids == nil
+	s.sifts = s.plain && s.cfg.Pick.By == Random && s.keep() > 0
 	s.fresh = 4
 	s.narrow()
 }

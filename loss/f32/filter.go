@@ -39,19 +39,20 @@ func Hash(key uint64, number uint32) uint32 {
 
 // Sift writes to dst s<<16 | i for every sieve s and every i of hits where
 //
-//	Lo ≤ x[i] ≤ Hi and Hash(Key, first+i) ≤ Cut
+//	Lo ≤ x[i] ≤ Hi and Hash(Key, numbers[i]) ≤ Cut
 //
-// in any order, and returns how many they are. dst has room for all and for 16
+// in any order, and returns how many they are. Without numbers, those of the x
+// are first, first+1, …; otherwise they are as many as x. dst has room for all and for 16
 // more, and what it holds behind them afterwards is of no meaning. hits are
 // indices of x.
-func Sift(dst []uint32, hits []uint16, x []float32, first uint32, sieves []Sieve) int {
-	if len(sieves) > 1<<16 || len(dst) < len(hits)*len(sieves)+16 {
+func Sift(dst []uint32, hits []uint16, x []float32, first uint32, numbers []uint32, sieves []Sieve) int {
+	if len(sieves) > 1<<16 || numbers != nil && len(numbers) != len(x) || len(dst) < len(hits)*len(sieves)+16 {
 		panic(fmt.Sprintf("f32: Sift of %d values by %d sieves to %d", len(hits), len(sieves), len(dst)))
 	}
 	if len(hits) == 0 || len(sieves) == 0 {
 		return 0
 	}
-	return sift(dst, hits, x, first, sieves)
+	return sift(dst, hits, x, first, numbers, sieves)
 }
 
 func selectGeneric(dst []uint16, x []float32, first int, lo, hi float32) (n int) {
@@ -64,12 +65,15 @@ func selectGeneric(dst []uint16, x []float32, first int, lo, hi float32) (n int)
 	return n
 }
 
-func siftGeneric(dst []uint32, hits []uint16, x []float32, first uint32, sieves []Sieve) (n int) {
+func siftGeneric(dst []uint32, hits []uint16, x []float32, first uint32, numbers []uint32, sieves []Sieve) (n int) {
 	for _, i := range hits {
-		v := x[i]
+		v, number := x[i], first+uint32(i)
+		if numbers != nil {
+			number = numbers[i]
+		}
 		for s := range sieves {
 			b := &sieves[s]
-			if b.Lo <= v && v <= b.Hi && Hash(b.Key, first+uint32(i)) <= b.Cut {
+			if b.Lo <= v && v <= b.Hi && Hash(b.Key, number) <= b.Cut {
 				dst[n] = uint32(s)<<16 | uint32(i)
 				n++
 			}

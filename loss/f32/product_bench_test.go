@@ -78,7 +78,7 @@ func BenchmarkSift(b *testing.B) {
 		sieves[i] = Sieve{Key: uint64(i), Cut: 1 << 17}
 	}
 	for b.Loop() {
-		Sift(dst, hits, x, 1, sieves)
+		Sift(dst, hits, x, 1, nil, sieves)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/120, "ns/hash")
 }

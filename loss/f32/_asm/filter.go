@@ -109,13 +109,12 @@ type sift struct {
 
 // begin loads what all bodies need. A sieve is 24 bytes: Lo, Hi, the halves of
 // Key, and Cut.
-func (b sift) begin() (hits, n, x, sieves, last, kept reg.GPVirtual, words func(index reg.VecVirtual) reg.VecVirtual, m1, m2 reg.VecVirtual) {
+func (b sift) begin() (hits, n, x, numbers, sieves, last, kept reg.GPVirtual, golden, first, m1, m2 reg.VecVirtual) {
 	load := func(name string) reg.GPVirtual { return Load(Param(name), GP64()).(reg.GPVirtual) }
-	hits, n, x, sieves, last = load("hits"), load("n"), load("x"), load("sieves"), load("count")
+	hits, n, x, numbers, sieves, last = load("hits"), load("n"), load("x"), load("numbers"), load("sieves"), load("count")
 	LEAQ(Mem{Base: last, Index: last, Scale: 2}, last)
 	LEAQ(Mem{Base: sieves, Index: last, Scale: 8}, last)
-	golden, first := b.vector(), b.vector()
-	m1, m2 = b.vector(), b.vector()
+	golden, first, m1, m2 = b.vector(), b.vector(), b.vector(), b.vector()
 	VPBROADCASTD(word("golden", 0x9e3779b9), golden)
 	VPBROADCASTD(word("mix1", 0x21f0aaad), m1)
 	VPBROADCASTD(word("mix2", 0xd35a2d97), m2)
@@ -126,20 +125,14 @@ func (b sift) begin() (hits, n, x, sieves, last, kept reg.GPVirtual, words func(
 	VBROADCASTSS(p.Addr, first)
 	kept = GP64()
 	XORQ(kept, kept)
-	words = func(index reg.VecVirtual) reg.VecVirtual {
-		w := b.vector()
-		VPADDD(first, index, w)
-		VPMULLD(golden, w, w)
-		return w
-	}
 	return
 }
 
 func siftAVX512() {
-	TEXT("siftAVX512", NOSPLIT, "func(dst *uint32, hits *uint16, n int, x *float32, first uint32, sieves *byte, count int) int")
+	TEXT("siftAVX512", NOSPLIT, "func(dst *uint32, hits *uint16, n int, x *float32, first uint32, numbers *uint32, sieves *byte, count int) int")
 	Doc("siftAVX512 is siftGeneric for n ≥ 1 hits and count ≥ 1 sieves.")
 	dst := Load(Param("dst"), GP64())
-	hits, n, x, sieves, last, kept, wordsOf, m1, m2 := sift{16, func() reg.VecVirtual { return ZMM() }}.begin()
+	hits, n, x, numbers, sieves, last, kept, golden, first, m1, m2 := sift{16, func() reg.VecVirtual { return ZMM() }}.begin()
 	wide, sieve, some, number := GP64(), GP64(), GP64(), GP64()
 	in, todo := K(), K()
 	MOVL(U32(0xffff), some.As32())
@@ -156,7 +149,14 @@ func siftAVX512() {
 	VPXORD(v, v, v)
 	KMOVW(in, todo)
 	VGATHERDPS(Mem{Base: x, Index: index, Scale: 4}, todo, v)
-	words := wordsOf(index)
+	words := ZMM()
+	VPADDD(first, index, words)
+	TESTQ(numbers, numbers)
+	JZ(LabelRef("counted"))
+	KMOVW(in, todo)
+	VPGATHERDD(Mem{Base: numbers, Index: index, Scale: 4}, todo, words)
+	Label("counted")
+	VPMULLD(golden, words, words)
 	MOVQ(sieves, sieve)
 	XORQ(number, number)
 
@@ -201,10 +201,10 @@ func siftAVX512() {
 }
 
 func siftAVX2() {
-	TEXT("siftAVX2", NOSPLIT, "func(dst *uint32, hits *uint16, n int, x *float32, first uint32, sieves *byte, count int) int")
+	TEXT("siftAVX2", NOSPLIT, "func(dst *uint32, hits *uint16, n int, x *float32, first uint32, numbers *uint32, sieves *byte, count int) int")
 	Doc("siftAVX2 is siftGeneric for n ≥ 8 hits, a multiple of 8, and count ≥ 1 sieves.")
 	dst := Load(Param("dst"), GP64())
-	hits, n, x, sieves, last, kept, wordsOf, m1, m2 := sift{8, func() reg.VecVirtual { return YMM() }}.begin()
+	hits, n, x, numbers, sieves, last, kept, golden, first, m1, m2 := sift{8, func() reg.VecVirtual { return YMM() }}.begin()
 	mask, sieve, number, bit, out := GP32(), GP64(), GP32(), GP64(), GP32()
 
 	Label("loop")
@@ -213,7 +213,14 @@ func siftAVX2() {
 	VPCMPEQD(todo, todo, todo)
 	VXORPS(v, v, v)
 	VGATHERDPS(todo, Mem{Base: x, Index: index, Scale: 4}, v)
-	words := wordsOf(index)
+	words := YMM()
+	VPADDD(first, index, words)
+	TESTQ(numbers, numbers)
+	JZ(LabelRef("counted"))
+	VPCMPEQD(todo, todo, todo)
+	VPGATHERDD(todo, Mem{Base: numbers, Index: index, Scale: 4}, words)
+	Label("counted")
+	VPMULLD(golden, words, words)
 	MOVQ(sieves, sieve)
 	XORL(number, number)
 
