@@ -64,6 +64,9 @@ func NewMiner(cfg MinerConfig) (*Miner, error) {
 	if cfg.Mine, err = cfg.Mine.Resolve(); err != nil {
 		return nil, err
 	}
+	if cfg.Mine.Candidates > 0 {
+		return nil, usage("MineConfig.Candidates", "is %d, but only a Scan chooses among candidates", cfg.Mine.Candidates)
+	}
 	m := &Miner{cfg: cfg, place: map[int64]int32{}, caps: newCaps(cfg.Mine.Guards)}
 	if cfg.Mine.Guards.SameGroup && cfg.Groups == nil {
 		return nil, usage("MineConfig.Guards.SameGroup", "is set, but the data has no group column")

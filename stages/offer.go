@@ -72,6 +72,12 @@ func (s *search) offer(row int, v float32) {
 // consider adds a candidate that no guard keeps out to what is known of a pair,
 // if it is in its band and before what is already there.
 func (s *search) consider(i, row int, id int64, v float32) {
+	if s.counts {
+		if s.inside(&s.pairs[i], row, v) {
+			s.pairs[i].inBand++
+		}
+		return
+	}
 	if s.skipsApart() {
 		if p := &s.pairs[i]; v <= p.nearEnd && s.inside(p, row, v) && p.near.add(ranked{u: v, row: int32(row), d: undecided}) {
 			p.nearEnd = s.prune(&p.near, false).u

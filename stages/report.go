@@ -17,6 +17,7 @@ type MineReport struct {
 	Classes        int64 // known classes among them
 	Singles        int64 // classes with one sample: never anchor or positive, still negatives
 	Conflicting    int64 // samples whose image bytes occur under another known class as well
+	Candidates     int64 // rows that were chosen to look for negatives among; 0 for all
 	Collapsed      int64 // sets of rows (the data set, or batches) that are all nearly equal: nothing can be mined from them
 	Pairs          int64 // anchor-positive pairs that were looked at
 	NoNegative     int64 // pairs without a triplet because there is no other class
@@ -43,7 +44,7 @@ func (r *MineReport) Empty() int64 { return r.NoNegative + r.NoCandidate + r.All
 func (r *MineReport) Counts() map[string]int64 {
 	return map[string]int64{
 		"samples": r.Samples, "unknown": r.Unknown, "classes": r.Classes, "single_member_classes": r.Singles,
-		"conflicting_labels": r.Conflicting, "collapsed": r.Collapsed,
+		"conflicting_labels": r.Conflicting, "collapsed": r.Collapsed, "candidates": r.Candidates,
 		"pairs": r.Pairs, "pairs_no_negative": r.NoNegative, "pairs_no_candidate": r.NoCandidate, "pairs_all_guarded": r.AllGuarded,
 		"triplets": r.Triplets, "hard": r.Hard, "semi_hard": r.SemiHard, "easy": r.Easy,
 		"guard_same_image": r.Guarded.SameImage, "guard_same_group": r.Guarded.SameGroup,
@@ -111,6 +112,7 @@ func (r *MineReport) Add(o *MineReport) {
 	r.Singles += o.Singles
 	r.Conflicting += o.Conflicting
 	r.Collapsed += o.Collapsed
+	r.Candidates += o.Candidates
 	r.Pairs += o.Pairs
 	r.NoNegative += o.NoNegative
 	r.NoCandidate += o.NoCandidate
