@@ -60,34 +60,41 @@ func (s *Scan) choose() error {
 	return nil
 }
 
-// See counts, for some of the anchors, how many negatives of the data set are in
+// see counts, for some of the anchors, how many negatives of the data set are in
 // the bands of their pairs, and how many of those are candidates: what a sample
-// of candidates sees of the bands. Without a sample it has nothing to count.
-func (s *Scan) See(ctx context.Context) (inBand, seen int64, err error) {
+// of candidates sees of the bands. Without a sample there is nothing to count.
+func (s *Scan) see(ctx context.Context) (inBand, seen int64, err error) {
 	const anchors = 10 * f32.TileRows
 	if s.candidates == s.pool {
 		return 0, 0, nil
 	}
-	rows := s.census.sample(anchors, chain(mineKey(s.cfg.Mine.Seed, s.cfg.Generation), 2))
+	key := mineKey(s.cfg.Mine.Seed, s.cfg.Generation)
+	rows := s.census.sample(anchors, chain(key, 2))
 	whole := *s.pool // with norms of the same scale as the candidates'
 	whole.norms = slices.Clone(whole.norms)
 	fit(s.pool, &whole, s.cfg.Mine.Loss.Distance)
-	for _, candidates := range []*pool{&whole, s.candidates} {
-		b := newBlock(s.cfg.Mine, s.cfg.Embeddings.Dim)
-		for _, row := range rows {
-			a := b.next()
-			a.counts = true
-			a.begin(mineKey(s.cfg.Mine.Seed, s.cfg.Generation), s.pool, int(row), s.census.of(s.pool.labels[row]), candidates)
-		}
-		if err := b.pass(ctx, candidates, 0, len(candidates.labels)); err != nil {
-			return 0, 0, err
-		}
-		inBand, seen = seen, 0
-		for _, a := range b.searches[:b.used] {
-			for i := range a.pairs {
-				seen += a.pairs[i].inBand
-			}
+	if inBand, err = s.inBands(ctx, rows, key, &whole); err != nil {
+		return 0, 0, err
+	}
+	seen, err = s.inBands(ctx, rows, key, s.candidates)
+	return inBand, seen, err
+}
+
+// inBands is how many candidates are in the bands of anchors, of all pairs together.
+func (s *Scan) inBands(ctx context.Context, anchors []int32, key uint64, candidates *pool) (n int64, err error) {
+	b := newBlock(s.cfg.Mine, s.cfg.Embeddings.Dim)
+	for _, row := range anchors {
+		a := b.next()
+		a.counts = true
+		a.begin(key, s.pool, int(row), s.census.of(s.pool.labels[row]), candidates)
+	}
+	if err := b.pass(ctx, candidates, 0, len(candidates.labels)); err != nil {
+		return 0, err
+	}
+	for _, a := range b.searches[:b.used] {
+		for i := range a.pairs {
+			n += a.pairs[i].inBand
 		}
 	}
-	return inBand, seen, nil
+	return n, nil
 }

@@ -173,7 +173,10 @@ func (s *Scan) Report() MineReport {
 
 // Run implements [pipeline.Source].
 func (s *Scan) Run(ctx context.Context, out chan<- pipeline.MinedTriplet) error {
-	done := s.settler()
+	done, err := s.settler(ctx)
+	if err != nil {
+		return err
+	}
 	defer done.end()
 	for st, err := range pipeline.From(s.Stretches(0)).All(ctx) {
 		if err != nil {

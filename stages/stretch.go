@@ -55,7 +55,10 @@ type settleStage struct {
 
 // Run implements [pipeline.Stage].
 func (s settleStage) Run(ctx context.Context, in <-chan pipeline.MinedTriplet, out chan<- pipeline.MinedTriplet) error {
-	done := s.settler()
+	done, err := s.settler(ctx)
+	if err != nil {
+		return err
+	}
 	defer done.end()
 	done.report.Add(&s.stretches)
 	for t, err := range pipeline.Values(ctx, in) {
@@ -79,8 +82,11 @@ type settler struct {
 	caps   *caps
 }
 
-func (s *Scan) settler() *settler {
-	return &settler{scan: s, report: s.counts, caps: newCaps(s.cfg.Mine.Guards)}
+func (s *Scan) settler(ctx context.Context) (*settler, error) {
+	d := &settler{scan: s, report: s.counts, caps: newCaps(s.cfg.Mine.Guards)}
+	var err error
+	d.report.BandWhole, d.report.BandSeen, err = s.see(ctx)
+	return d, err
 }
 
 // settle numbers and counts t, or reports that a cap keeps it out.

@@ -107,6 +107,9 @@ func (s *summary) print(out io.Writer) error {
 		left := w.Few + w.Rest + w.Over
 		line("windows", "%s of up to %s of images; %s rows (%.2f %%) left out of an epoch (tercet inspect --window %d says why)", count(int64(w.Windows)), bytesOf(w.Bytes), count(left), percent(left, m.Rows), w.Budget)
 	}
+	if r.Candidates > 0 {
+		line("candidates", "%s of %s rows; in the bands of some pairs they are %s of %s negatives (%.2f %%)", count(r.Candidates), count(m.Rows), count(r.BandSeen), count(r.BandWhole), percent(r.BandSeen, r.BandWhole))
+	}
 	line("pairs", "%s", count(r.Pairs))
 	line("triplets", "%s: %s hard, %s semi-hard, %s easy", count(r.Triplets), count(r.Hard), count(r.SemiHard), count(r.Easy))
 	line("pairs without", "%s (%.2f %%): %s nothing in the band, %s all guarded, %s no other class", count(r.Empty()), percent(r.Empty(), r.Pairs), count(r.NoCandidate), count(r.AllGuarded), count(r.NoNegative))

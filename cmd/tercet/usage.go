@@ -39,6 +39,7 @@ var flagOf = map[string]string{
 	"MineConfig.PerPair":            "--per-pair",
 	"MineConfig.Positives":          "--positives",
 	"MineConfig.PositivesBy":        "--positives",
+	"MineConfig.Candidates":         "--candidates",
 	"MineConfig.Guards.Floor":       "--guard-floor",
 	"MineConfig.Guards.Relative":    "--guard-relative",
 	"MineConfig.Guards.SkipRanks":   "--guard-skip-ranks",
