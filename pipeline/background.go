@@ -19,7 +19,7 @@ var errStopped = errors.New("task was stopped")
 // Background calls f on a goroutine of its own. Whoever calls it calls
 // [Task.Stop] or [Task.Wait] before returning.
 func Background(ctx context.Context, f func(ctx context.Context) error) *Task {
-	ctx, stop := context.WithCancelCause(ctx)
+	ctx, stop := context.WithCancelCause(apart(ctx))
 	t := &Task{stop: stop, done: make(chan struct{})}
 	t.err = errExited // stands if f does not return
 	go func() {

@@ -11,6 +11,8 @@ import (
 // ends the memory is used again; [Batch.Clone] keeps a copy.
 type Batch struct {
 	Number     int64 // from 0; with the seed it decides all that follows
+	First      int64 // with ranks, number of the first batch of the step; see [Batch.Step]
+	World      int   // ranks that step together; 0 and 1 for one alone
 	P, K       int
 	IDs        []int64    // B+Extra sample ids
 	Labels     []int32    // B+Extra
@@ -65,6 +67,15 @@ func (b *Batch) Stamp(next State) { b.state = next }
 
 // State is where to resume after b. It takes no time and no I/O.
 func (b *Batch) State() State { return b.state }
+
+// Step is the numbers from … to−1 of the batches that all ranks take in the step
+// that b is one of; without ranks that is b alone.
+func (b *Batch) Step() (from, to int64) {
+	if b.World > 1 {
+		return b.First, b.First + int64(b.World)
+	}
+	return b.Number, b.Number + 1
+}
 
 // OnReturn has f called when the loop body that received b ends and the loop
 // goes on: on the loop's own goroutine, before the next batch is waited for.

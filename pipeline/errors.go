@@ -3,7 +3,9 @@ package pipeline
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 )
 
 // ErrBusy is what ranging over a [Flow] yields while another range over it runs.
@@ -15,16 +17,76 @@ type PanicError struct {
 	In    string // what panicked: the type of the source or stage, "map", "for each" or "background task"
 	Value any    // what was given to panic
 	Stack []byte // of the goroutine that panicked
+
+	Batch   int64   // number of the batch that was worked on; −1 where it was none, or is not known
+	Samples []int64 // ids of what was worked on: one, or those of the batch; nil where they are not known
 }
 
 func (e *PanicError) Error() string {
-	return fmt.Sprintf("%s panicked: %v", e.In, e.Value)
+	text := fmt.Sprintf("%s panicked: %v", e.In, e.Value)
+	var at []string
+	if e.Batch >= 0 {
+		at = append(at, fmt.Sprintf("batch %d", e.Batch))
+	}
+	const most = 8
+	switch n := len(e.Samples); {
+	case n == 1:
+		at = append(at, fmt.Sprintf("sample %d", e.Samples[0]))
+	case n > most:
+		at = append(at, fmt.Sprintf("samples %d and %d more", e.Samples[:most], n-most))
+	case n > 1:
+		at = append(at, fmt.Sprintf("samples %d", e.Samples))
+	}
+	if len(at) > 0 {
+		text += " (" + strings.Join(at, ", ") + ")"
+	}
+	return text
 }
 
 // Unwrap is the panic's value where that is an error.
 func (e *PanicError) Unwrap() error {
 	err, _ := e.Value.(error)
 	return err
+}
+
+// A Sampled is a value that is made of one sample. Where a function that [Map]
+// calls with one panics, the error names it.
+type Sampled interface{ SampleID() int64 }
+
+// about completes p with what v is made of.
+func about[T any](p *PanicError, v T) {
+	switch v := any(v).(type) {
+	case *Batch:
+		if v != nil {
+			p.Batch = v.Number
+			if p.Samples == nil {
+				p.Samples = slices.Clone(v.IDs)
+			}
+		}
+	case Sampled:
+		p.Samples = []int64{v.SampleID()}
+	}
+}
+
+// A SilentError is the end of a flow that had waited for as long as its
+// [Flow.Timeout]: no value had come.
+type SilentError struct {
+	Who   string        // type of the source or stage that did not answer, while the others waited for it
+	Batch int64         // number of the batch that it had received; −1 for none
+	After time.Duration // the timeout
+	Left  bool          // it did not end when it was cancelled either, and its goroutine was left behind
+}
+
+func (e *SilentError) Error() string {
+	text := e.Who
+	if e.Batch >= 0 {
+		text += fmt.Sprintf(" (batch %d)", e.Batch)
+	}
+	text += fmt.Sprintf(" has not answered for %v", e.After)
+	if e.Left {
+		text += ", nor ended when it was cancelled"
+	}
+	return text
 }
 
 // A StateError says why a [State] was refused: the first field that differs.

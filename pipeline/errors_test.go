@@ -35,7 +35,7 @@ func TestRowError(t *testing.T) {
 }
 
 func TestPanicError(t *testing.T) {
-	if err := (&PanicError{In: "map", Value: errAbsent}); err.Error() != "map panicked: not found here either" || !errors.Is(err, errAbsent) {
+	if err := (&PanicError{In: "map", Value: errAbsent, Batch: -1}); err.Error() != "map panicked: not found here either" || !errors.Is(err, errAbsent) {
 		t.Errorf("prints %v", err)
 	}
 	if err := (&PanicError{In: "map", Value: 5}); errors.Unwrap(err) != nil {

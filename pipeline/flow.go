@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // A Source sends values until it has no more, and then returns nil.
@@ -29,6 +31,8 @@ type Flow[T any] struct {
 	start func(ctx context.Context, g *group) <-chan T
 	busy  *atomic.Bool
 	ahead int
+	wait  time.Duration
+	meter *Meter
 }
 
 // From begins a flow.
@@ -37,7 +41,7 @@ func From[T any](s Source[T]) Flow[T] {
 		busy: new(atomic.Bool),
 		start: func(ctx context.Context, g *group) <-chan T {
 			out := make(chan T)
-			g.run(name(s), func() error { return s.Run(ctx, out) }, func() { close(out) })
+			g.node(ctx, s, func(ctx context.Context) error { return s.Run(ctx, out) }, func() { close(out) })
 			return out
 		},
 	}
@@ -54,14 +58,17 @@ func (f Flow[T]) Then(stages ...Stage[T, T]) Flow[T] {
 // Via adds a stage that changes the type. (A function because methods of Go
 // have no type parameters.)
 func Via[A, B any](f Flow[A], s Stage[A, B]) Flow[B] {
-	ahead := f.ahead
+	ahead, meter := f.ahead, f.meter
 	return Flow[B]{
 		busy:  f.busy,
 		ahead: ahead,
+		wait:  f.wait,
+		meter: meter,
 		start: func(ctx context.Context, g *group) <-chan B {
 			in := f.start(ctx, g)
 			out := make(chan B, ahead)
-			g.run(name(s), func() error { return s.Run(ctx, in, out) }, func() { close(out) })
+			meter.queue(name(s), cap(out), func() int { return len(out) })
+			g.node(ctx, s, func(ctx context.Context) error { return s.Run(ctx, in, out) }, func() { close(out) })
 			return out
 		},
 	}
@@ -74,8 +81,26 @@ func (f Flow[T]) Prefetch(n int) Flow[T] {
 	return f
 }
 
+// Metered has the stages added after it show in m how many values they have
+// ready for the next one, of those that Prefetch lets them have: [Meter.Queues].
+func (f Flow[T]) Metered(m *Meter) Flow[T] {
+	f.meter = m
+	return f
+}
+
 // errDone is the cause of the context when the loop over a flow has ended.
 var errDone = errors.New("the loop over the flow has ended")
+
+// Timeout ends a run of the flow with a [*SilentError] when the loop has waited
+// for the next value for d; 0, as without it, lets it wait for ever. It bounds
+// the time of a value on its whole way where nothing was prefetched, so d is
+// much more than that. And however the loop ends, it waits for what ran for it no
+// longer than d: a read from a dead network file system, which no cancellation
+// reaches, is left behind. That is the one case in which something outlives it.
+func (f Flow[T]) Timeout(d time.Duration) Flow[T] {
+	f.wait = max(d, 0)
+	return f
+}
 
 // All runs the flow. A *Batch is lent to the loop body and returns to the flow
 // when the body ends. An error is the last thing yielded, and comes with a zero
@@ -84,17 +109,33 @@ var errDone = errors.New("the loop over the flow has ended")
 // has ended, however it did, everything that ran for it has ended too.
 func (f Flow[T]) All(ctx context.Context) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
+		var zero T
 		if !f.busy.CompareAndSwap(false, true) {
-			var zero T
 			yield(zero, ErrBusy)
 			return
 		}
-		defer f.busy.Store(false)
-		ctx, done := context.WithCancelCause(ctx)
+		ctx, done := context.WithCancelCause(apart(ctx))
 		g, ctx := newGroup(ctx)
-		defer g.wait()      // nothing outlives the loop
-		defer done(errDone) // runs before it: wakes a stage that is still sending
-		for v, err := range Values(ctx, f.start(ctx, g)) {
+		patience := forever
+		if f.wait > 0 {
+			patience = f.wait
+		}
+		end := sync.OnceValue(func() bool { // nothing outlives the loop
+			done(errDone) // wakes a stage that is still sending
+			return g.waitFor(patience, func() { f.busy.Store(false) })
+		})
+		defer end()
+		out := f.start(ctx, g)
+		alarm := newAlarm(f.wait, g, done)
+		defer alarm.stop()
+		for v, err := range Values(ctx, out) {
+			alarm.stop()
+			if silent := alarm.raised.Load(); silent != nil && err == silent {
+				patience = grace
+				left := *silent
+				left.Left = !end()
+				err = &left
+			}
 			goesOn := yield(v, err)
 			if b, ok := any(v).(*Batch); ok && b != nil {
 				b.endLoan(goesOn)
@@ -102,10 +143,10 @@ func (f Flow[T]) All(ctx context.Context) iter.Seq2[T, error] {
 			if !goesOn || err != nil {
 				return
 			}
+			alarm.set()
 		}
 		// The last stage has returned nil; that of another one may not have.
 		if err := context.Cause(ctx); err != nil {
-			var zero T
 			yield(zero, err)
 		}
 	}
@@ -115,7 +156,9 @@ func (f Flow[T]) All(ctx context.Context) iter.Seq2[T, error] {
 // next and last thing it yields is the cause, with a zero T.
 func Values[T any](ctx context.Context, in <-chan T) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
+		n := nodeOf(ctx)
 		for {
+			n.does(receiving)
 			if ctx.Err() != nil { // or else select could go on for a while: it chooses at random
 				var zero T
 				yield(zero, context.Cause(ctx))
@@ -124,6 +167,7 @@ func Values[T any](ctx context.Context, in <-chan T) iter.Seq2[T, error] {
 			select {
 			case <-ctx.Done():
 			case v, ok := <-in:
+				received(n, v)
 				if !ok || !yield(v, nil) {
 					return
 				}
@@ -134,10 +178,13 @@ func Values[T any](ctx context.Context, in <-chan T) iter.Seq2[T, error] {
 
 // Send sends v, or returns the cause of ctx's cancellation.
 func Send[T any](ctx context.Context, out chan<- T, v T) error {
+	n := nodeOf(ctx)
+	n.does(sending)
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case out <- v:
+		n.sent()
 		return nil
 	}
 }
@@ -157,5 +204,5 @@ func (s slice[T]) Run(ctx context.Context, out chan<- T) error {
 	return nil
 }
 
-// name is what a panic of s is reported under.
+// name is what a source or stage is called in messages.
 func name(s any) string { return fmt.Sprintf("%T", s) }

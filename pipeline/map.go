@@ -13,7 +13,7 @@ import (
 // MapConfig says how far [Map] may run ahead. It never changes what comes out.
 type MapConfig[A any] struct {
 	Workers int           // values worked on at a time; default GOMAXPROCS
-	Window  int           // values started and not yet sent; default 4·Workers
+	Window  int           // values started and not yet sent; default 64·Workers where Bytes bounds them, 4·Workers otherwise
 	Bytes   int64         // total weight of those; 0 for no limit
 	Weight  func(A) int64 // of one value; one heavier than Bytes goes alone; nil weighs nothing
 }
@@ -23,13 +23,16 @@ type MapConfig[A any] struct {
 // as the whole of its Run.
 func Map[A, B any](ctx context.Context, cfg MapConfig[A], in <-chan A, out chan<- B, f func(context.Context, A) (B, error)) error {
 	workers := Workers(cfg.Workers)
-	window := cfg.Window
-	if window <= 0 {
-		window = 4 * workers
-	}
-	limit := cfg.Bytes
+	window, limit := cfg.Window, cfg.Bytes
 	if limit <= 0 || cfg.Weight == nil {
 		limit = math.MaxInt64
+	}
+	// A value that takes 50 times as long as the others holds up none of them
+	// while they fit in the window.
+	if window <= 0 && limit < math.MaxInt64 {
+		window = 64 * workers
+	} else if window <= 0 {
+		window = 4 * workers
 	}
 	weight := func(v A) int64 {
 		if cfg.Weight == nil {
@@ -53,8 +56,10 @@ func Map[A, B any](ctx context.Context, cfg MapConfig[A], in <-chan A, out chan<
 	order := make(chan ticket, window-1) // and the one whose result is waited for or sent
 	work := make(chan ticket)
 
-	outer := ctx
-	ctx, stop := context.WithCancelCause(ctx)
+	outer := ctx // for what the merger does: it is the stage
+	ctx, takeBack := lend(ctx)
+	defer takeBack()
+	ctx, stop := context.WithCancelCause(apart(ctx))
 	g, ctx := newGroup(ctx)
 	defer g.wait()
 	defer stop(errDone)
@@ -84,16 +89,22 @@ func Map[A, B any](ctx context.Context, cfg MapConfig[A], in <-chan A, out chan<
 					return err
 				}
 				var r result
-				r.err = guard("map", func() (err error) {
-					r.v, err = f(ctx, t.v)
-					return err
+				r.err = guard("map", func() error {
+					return InShare(ctx, func(ctx context.Context) (err error) {
+						r.v, err = f(ctx, t.v)
+						return err
+					})
 				})
+				if p, ok := r.err.(*PanicError); ok && p.Batch < 0 && p.Samples == nil {
+					about(p, t.v)
+				}
 				t.done <- r // errors wait for their turn here, so that the first in order wins
 			}
 			return nil
 		}, func() {})
 	}
-	for t, err := range Values(ctx, order) {
+	merging := context.WithValue(ctx, nodeKey{}, nodeOf(outer))
+	for t, err := range Values(merging, order) {
 		if err != nil {
 			return err
 		}
@@ -126,12 +137,21 @@ func ForEach(ctx context.Context, workers, n int, f func(ctx context.Context, i 
 // memory: one worker number is used by one call at a time. What f computes must
 // not depend on it.
 func ForEachWorker(ctx context.Context, workers, n int, f func(ctx context.Context, worker, i int) error) error {
+	ctx, takeBack := lend(ctx)
+	defer takeBack()
+	call := f
+	if placeOf(ctx) != nil {
+		call = func(ctx context.Context, w, i int) error {
+			return InShare(ctx, func(ctx context.Context) error { return f(ctx, w, i) })
+		}
+	}
 	workers = min(Workers(workers), n)
 	errs := make([]error, max(workers, 0)) // of each worker, at most one
 	at := make([]int, max(workers, 0))
 	var next atomic.Int64
 	var failed atomic.Bool
 	var g errgroup.Group
+	ctx = apart(ctx)
 	for w := range workers {
 		g.Go(func() error {
 			for !failed.Load() {
@@ -143,7 +163,7 @@ func ForEachWorker(ctx context.Context, workers, n int, f func(ctx context.Conte
 				if ctx.Err() != nil {
 					errs[w] = context.Cause(ctx)
 				} else {
-					errs[w] = guard("for each", func() error { return f(ctx, w, i) })
+					errs[w] = guard("for each", func() error { return call(ctx, w, i) })
 				}
 				if errs[w] != nil {
 					failed.Store(true)

@@ -124,6 +124,27 @@ func TestMapWindow(t *testing.T) {
 	}
 }
 
+// With a budget of bytes the window is wide enough for one slow value to hold
+// up none of the others.
+func TestMapWindowOfABudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := MapConfig[int]{Workers: 2, Bytes: 1 << 20, Weight: func(int) int64 { return 1 }}
+		stage := mapper(cfg, func(_ context.Context, i int) (int, error) {
+			if i == 0 {
+				time.Sleep(100 * time.Second)
+			} else {
+				time.Sleep(time.Second)
+			}
+			return i, nil
+		})
+		start := time.Now()
+		got, err := collect(t, From(Slice(upTo(101))).Then(stage).All(t.Context()))
+		if took := time.Since(start); err != nil || !slices.Equal(got, upTo(101)) || took > 101*time.Second {
+			t.Errorf("%d values, %v in %v: one worker waited for the other", len(got), err, took)
+		}
+	})
+}
+
 func TestMapBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := runMap(t, MapConfig[int]{Workers: 8, Window: 50, Bytes: 100, Weight: func(i int) int64 { return int64(10 + i%3) }}, 100)

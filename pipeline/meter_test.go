@@ -33,3 +33,30 @@ func TestNilMeter(t *testing.T) {
 		t.Errorf("Timings() of a nil Meter = %v, want none", got)
 	}
 }
+
+func TestQueues(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m Meter
+		flow := From(Source[int](count)).Prefetch(3).Metered(&m).Then(double, same)
+		for v, err := range flow.All(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait() // all have run as far ahead as they may
+			stage := "pipeline.stageFunc[int,int]"
+			if got, want := m.Queues(), []Queue{{stage, 3, 3}}; !slices.Equal(got, want) { // both stages are of one type
+				t.Errorf("queues are %v, want %v", got, want)
+			}
+			if v == 4 {
+				break
+			}
+		}
+		var none *Meter
+		for range From(Source[int](count)).Metered(none).Then(double).All(t.Context()) {
+			break
+		}
+		if none.Queues() != nil {
+			t.Error("a nil Meter has queues")
+		}
+	})
+}

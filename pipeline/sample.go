@@ -13,7 +13,19 @@ type Record struct {
 	Raw   Raw      // how to read raw pixels; zero for an encoded image
 	Path  string   // the row's path or id column; empty where there is none
 	Where Location // for error messages
+	Err   error    // why the row cannot be used, and Image is then nil; nil unless bad rows are let through
 }
+
+// A BadRow is a row of a data set that was left out or replaced, and why.
+type BadRow struct {
+	ID       int64 // sample id
+	Location       // where it is stored
+	Reason   string
+	Digest   string // hex SHA-256 of the image as it is stored; empty where there are no bytes to read
+}
+
+// SampleID implements [Sampled].
+func (r Record) SampleID() int64 { return r.ID }
 
 // Raw describes pixels that are stored without an image format. Float pixels
 // are little-endian float32 in [0, 1]; the others are uint8.
@@ -60,6 +72,15 @@ func (e Embeddings) Row(i int) []float32 {
 // Slice is rows i to j−1, sharing e's memory.
 func (e Embeddings) Slice(i, j int) Embeddings {
 	return Embeddings{Dim: e.Dim, Data: e.Data[i*e.Dim : j*e.Dim : j*e.Dim]}
+}
+
+// A Generation is the embeddings of a whole data set at one moment of a
+// training run: what the cache keeps on disk of each of its refreshes.
+type Generation struct {
+	Number      int32
+	Rows        Embeddings // N×D, row i of sample i
+	Fingerprint string     // of the embedder, the preprocessing and what was updated since
+	Normalised  bool       // rows have length 1
 }
 
 // Kind is the part of the partition hard, semi-hard, easy that a valid triplet
@@ -140,8 +161,12 @@ type TripletMeta struct {
 	PairMargin    float64          `json:"pair_margin,omitempty"` // of the contrastive loss in a pairs file, in euclidean distance
 	P             int              `json:"p,omitempty"`           // batch scope only, as K and Batches
 	K             int              `json:"k,omitempty"`
-	Batches       int64            `json:"batches,omitempty"`
-	Short         string           `json:"short,omitempty"` // batch scope only: what was done with classes below K images
+	Batches       int64            `json:"batches,omitempty"`    // of this rank
+	Rank          int              `json:"rank,omitempty"`       // from 0, of the World ranks that share the batches
+	World         int              `json:"world,omitempty"`      // 0 for one alone
+	Short         string           `json:"short,omitempty"`      // batch scope only: what was done with classes below K images
+	OnBadRow      string           `json:"on_bad_row,omitempty"` // "skip" or "substitute"; empty where the first bad row ends the job
+	BadRows       int64            `json:"bad_rows,omitempty"`   // rows of the data set that were left out or replaced
 	Guards        []string         `json:"guards"`
 	Counts        map[string]int64 `json:"counts"`
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/tercet-ml/tercet/pipeline"
@@ -18,7 +19,14 @@ type Builder struct {
 	Preprocessing string               // [Decode.Fingerprint] of the decoder in Images
 	Unscaled      bool                 // leave the rows as the embedder makes them; default: scaled to length 1
 	Meter         *pipeline.Meter      // counts images under "embed data set"; may be nil
+	Bad           *BadRows             // where images that came with an error, and rows that cannot be used, are noted; nil makes them errors
+
+	done atomic.Int64 // samples that were embedded by the build that is going on, or the last
 }
+
+// Progress is how many samples the build that is going on, or the last one, has
+// embedded, of all.
+func (b *Builder) Progress() (done, total int) { return int(b.done.Load()), b.Samples }
 
 // digestOf tells equal images apart from others: the first half of the SHA-256
 // of an image's bytes as they are stored.
@@ -33,7 +41,8 @@ const embedAtOnce = 2 << 20
 // Build embeds every image with e and returns generation 0 of the rows, and the
 // digest of every stored image by sample id. It needs memory for the rows, the
 // digests and a bounded number of images. Rows are checked and scaled as in
-// [SnapshotOf]; a bad one is a [*pipeline.RowError]. One build runs at a time.
+// [SnapshotOf]; a bad one is a [*pipeline.RowError], or with Bad is noted there
+// and left zero. One build runs at a time.
 func (b *Builder) Build(ctx context.Context, e Embedder) (*Snapshot, [][16]byte, error) {
 	if e.Dim() < 1 {
 		return nil, nil, fmt.Errorf("embedder has %d dimensions, want 1 or more", e.Dim())
@@ -45,8 +54,10 @@ func (b *Builder) Build(ctx context.Context, e Embedder) (*Snapshot, [][16]byte,
 		digests = make([][16]byte, 0, b.Samples)
 		pixels  []float32
 		where   []pipeline.Location // of the images in pixels
+		norms   Sketch
 	)
-	flush := func() error {
+	b.done.Store(0)
+	flush := func(ctx context.Context) error {
 		defer timer.Add(len(where), time.Now())
 		done := len(digests) - len(where)
 		dst := rows.Slice(done, len(digests))
@@ -54,10 +65,21 @@ func (b *Builder) Build(ctx context.Context, e Embedder) (*Snapshot, [][16]byte,
 			return fmt.Errorf("embed samples %d to %d: %w", done, len(digests)-1, err)
 		}
 		for i, at := range where {
-			if err := finish(dst.Row(i), !b.Unscaled); err != nil {
-				return rowError(int64(done+i), func(int64) pipeline.Location { return at }, err)
+			id := int64(done + i)
+			length, err := finishLength(dst.Row(i), !b.Unscaled)
+			if err == nil {
+				norms.Add(length)
+				continue
+			}
+			if err = rowError(id, func(int64) pipeline.Location { return at }, err); b.Bad != nil {
+				clear(dst.Row(i))
+				err = b.Bad.Add(id, at, digests[id], err)
+			}
+			if err != nil {
+				return err
 			}
 		}
+		b.done.Add(int64(len(where)))
 		pixels, where = pixels[:0], where[:0]
 		return nil
 	}
@@ -68,11 +90,26 @@ func (b *Builder) Build(ctx context.Context, e Embedder) (*Snapshot, [][16]byte,
 		if img.ID != int64(len(digests)) || len(digests) >= b.Samples {
 			return nil, nil, fmt.Errorf("embed data set: sample %d came as number %d of %d: want each once, in order", img.ID, len(digests), b.Samples)
 		}
+		if img.Err != nil {
+			if b.Bad == nil {
+				return nil, nil, img.Err
+			}
+			if len(where) > 0 {
+				if err := pipeline.InShare(ctx, flush); err != nil { // the rows of a call are side by side
+					return nil, nil, err
+				}
+			}
+			if err := b.Bad.Add(img.ID, img.Where, img.Digest, img.Err); err != nil {
+				return nil, nil, err
+			}
+			digests = append(digests, img.Digest)
+			continue
+		}
 		digests = append(digests, img.Digest)
 		pixels = append(pixels, img.Pixels...)
 		where = append(where, img.Where)
 		if len(pixels)+len(img.Pixels) > embedAtOnce {
-			if err := flush(); err != nil {
+			if err := pipeline.InShare(ctx, flush); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -81,16 +118,16 @@ func (b *Builder) Build(ctx context.Context, e Embedder) (*Snapshot, [][16]byte,
 		return nil, nil, fmt.Errorf("embed data set: got %d samples, want %d", len(digests), b.Samples)
 	}
 	if len(where) > 0 {
-		if err := flush(); err != nil {
+		if err := pipeline.InShare(ctx, flush); err != nil {
 			return nil, nil, err
 		}
 	}
-	return &Snapshot{
-		Embeddings:  rows,
-		Digest:      digestRows(rows, cfg),
-		Fingerprint: cfg.Fingerprint,
-		Normalised:  !b.Unscaled,
-	}, digests, nil
+	s := &Snapshot{Embeddings: rows, Fingerprint: cfg.Fingerprint, Normalised: !b.Unscaled, Norms: norms}
+	err := pipeline.InShare(ctx, func(context.Context) error {
+		s.Digest = digestRows(rows, cfg)
+		return nil
+	})
+	return s, digests, err
 }
 
 // fingerprint is that of the rows e would make.
@@ -99,14 +136,20 @@ func (b *Builder) fingerprint(e Embedder) string {
 }
 
 // HashRecords is the digest of every stored image of a data set of n samples,
-// by sample id, where nothing has to be decoded. Records come in id order.
-func HashRecords(ctx context.Context, records pipeline.Flow[pipeline.Record], n int) ([][16]byte, error) {
+// by sample id, where nothing has to be decoded. Records come in id order; those
+// with Err are noted in bad, which may be nil where there are none.
+func HashRecords(ctx context.Context, records pipeline.Flow[pipeline.Record], n int, bad *BadRows) ([][16]byte, error) {
 	digests := make([][16]byte, 0, n)
 	for rec, err := range pipeline.Via(records, hashing{}).All(ctx) {
+		if err == nil && rec.Err != nil {
+			if err = rec.Err; bad != nil {
+				err = bad.Add(rec.ID, rec.Where, rec.Digest, rec.Err)
+			}
+		}
 		if err != nil {
 			return nil, err
 		}
-		digests = append(digests, rec)
+		digests = append(digests, rec.Digest)
 	}
 	if len(digests) != n {
 		return nil, fmt.Errorf("hash images: got %d samples, want %d", len(digests), n)
@@ -116,11 +159,11 @@ func HashRecords(ctx context.Context, records pipeline.Flow[pipeline.Record], n 
 
 type hashing struct{}
 
-func (hashing) Run(ctx context.Context, in <-chan pipeline.Record, out chan<- [16]byte) error {
+func (hashing) Run(ctx context.Context, in <-chan pipeline.Record, out chan<- Image) error {
 	weight := func(r pipeline.Record) int64 { return int64(len(r.Image)) }
 	cfg := pipeline.MapConfig[pipeline.Record]{Bytes: 64 << 20, Weight: weight}
-	return pipeline.Map(ctx, cfg, in, out, func(_ context.Context, r pipeline.Record) ([16]byte, error) {
-		return digestOf(r.Image), nil
+	return pipeline.Map(ctx, cfg, in, out, func(_ context.Context, r pipeline.Record) (Image, error) {
+		return Image{ID: r.ID, Digest: digestOfBad(r), Where: r.Where, Err: r.Err}, nil
 	})
 }
 
@@ -128,7 +171,7 @@ func (hashing) Run(ctx context.Context, in <-chan pipeline.Record, out chan<- [1
 func guard(who string, f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = &pipeline.PanicError{In: who, Value: v, Stack: debug.Stack()}
+			err = &pipeline.PanicError{In: who, Value: v, Stack: debug.Stack(), Batch: -1}
 		}
 	}()
 	return f()

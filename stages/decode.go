@@ -2,6 +2,7 @@ package stages
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -23,7 +24,17 @@ type DecodeConfig struct {
 	Memory        int64           // bytes that images being decoded may take together, and the pixels of one batch; default 1 GiB. More is an error
 	Workers       int             // default GOMAXPROCS
 	Meter         *pipeline.Meter // counts images under "decode"; may be nil
+
+	// KeepBad lets images through that cannot be read or decoded because of
+	// their bytes: [Decode.Records] gives them with Err set, [Decode.Images]
+	// sets the record's Err and leaves the pixels 0, and Run makes their label
+	// Unknown and drops their triplets, after they were added to Bad.
+	KeepBad bool
+	Bad     *BadRows // required by Run with KeepBad
 }
+
+// errDecodeMemory is the cause of a refusal that more memory would lift.
+var errDecodeMemory = errors.New("DecodeConfig.Memory")
 
 // Decode turns stored images into pixels: C×H×W float32 in [0, 1] each. It
 // reads PNG, JPEG, GIF (the first frame) and WebP, which it tells by their
@@ -53,7 +64,11 @@ type Image struct {
 	Shape  pipeline.Shape    // of Pixels
 	Pixels []float32         // C×H×W; the receiver's
 	Where  pipeline.Location // for error messages
+	Err    error             // why there are no Pixels, with [DecodeConfig.KeepBad]
 }
+
+// SampleID implements [pipeline.Sampled].
+func (i Image) SampleID() int64 { return i.ID }
 
 // NewDecode checks cfg.
 func NewDecode(cfg DecodeConfig) (*Decode, error) {
@@ -127,6 +142,9 @@ func (d *Decode) Run(ctx context.Context, in <-chan *pipeline.Batch, out chan<- 
 		if b.Shape, b.Pixels, err = d.Images(ctx, b.Pixels, b.Records); err != nil {
 			return err
 		}
+		if err := d.leaveOut(b); err != nil {
+			return err
+		}
 		clear(b.Records)
 		b.Records = b.Records[:0]
 		if err := pipeline.Send(ctx, out, b); err != nil {
@@ -136,13 +154,50 @@ func (d *Decode) Run(ctx context.Context, in <-chan *pipeline.Batch, out chan<- 
 	return nil
 }
 
+// leaveOut takes the images that came with an error out of b, in their places.
+func (d *Decode) leaveOut(b *pipeline.Batch) error {
+	found := false
+	for i, rec := range b.Records {
+		if rec.Err == nil {
+			continue
+		}
+		if d.cfg.Bad == nil {
+			return errors.New("stages: DecodeConfig.Bad is nil, want a list for the bad rows that KeepBad lets through")
+		}
+		if err := d.cfg.Bad.Add(rec.ID, rec.Where, digestOfBad(rec), rec.Err); err != nil {
+			return err
+		}
+		b.Labels[i], found = pipeline.Unknown, true
+	}
+	if found {
+		out := func(at int32) bool { return b.Records[at].Err != nil }
+		b.Triplets = slices.DeleteFunc(b.Triplets, func(t pipeline.Triplet) bool {
+			return out(t.Anchor) || out(t.Positive) || t.Negative >= 0 && out(t.Negative)
+		})
+	}
+	return nil
+}
+
+// digestOfBad is the digest of a record's image; zero where there are no bytes.
+func digestOfBad(rec pipeline.Record) (digest [16]byte) {
+	if rec.Image != nil {
+		digest = digestOf(rec.Image)
+	}
+	return digest
+}
+
 // Images decodes records to dst, whose memory it uses again, in parallel, and
 // returns the shape of one image and the pixels of all: len(records)×C×H×W.
 func (d *Decode) Images(ctx context.Context, dst []float32, records []pipeline.Record) (pipeline.Shape, []float32, error) {
 	if len(records) == 0 {
 		return d.Shape(), dst[:0], nil
 	}
-	d.settle(records[0])
+	for _, rec := range records {
+		d.settle(rec) // the first that says its size
+		if !d.cfg.KeepBad {
+			break
+		}
+	}
 	size := d.Shape().Len() // 0 when the first record is bad: then there is no pixel to place
 	if all := 4 * int64(len(records)) * int64(size); all > d.cfg.Memory {
 		return pipeline.Shape{}, dst[:0], fmt.Errorf("%d images of %d×%d come to %d MiB of pixels, and DecodeConfig.Memory is %d MiB: give a smaller size",
@@ -150,7 +205,13 @@ func (d *Decode) Images(ctx context.Context, dst []float32, records []pipeline.R
 	}
 	dst = slices.Grow(dst[:0], len(records)*size)[:len(records)*size]
 	err := pipeline.ForEach(ctx, d.cfg.Workers, len(records), func(_ context.Context, i int) error {
-		return d.record(dst[i*size:(i+1)*size:(i+1)*size], records[i])
+		pixels := dst[i*size : (i+1)*size : (i+1)*size]
+		err := d.record(pixels, records[i])
+		if err != nil && d.cfg.KeepBad && ofBytes(err) {
+			clear(pixels)
+			records[i].Err, err = err, nil
+		}
+		return err
 	})
 	return d.Shape(), dst, err
 }
@@ -171,19 +232,22 @@ func (s decodeRecords) Run(ctx context.Context, in <-chan pipeline.Record, out c
 		},
 	}
 	return pipeline.Map(ctx, cfg, in, out, func(_ context.Context, rec pipeline.Record) (Image, error) {
-		shape := d.Shape()
-		pixels := make([]float32, shape.Len())
-		if err := d.record(pixels, rec); err != nil {
-			return Image{}, err
+		img := Image{ID: rec.ID, Label: rec.Label, Shape: d.Shape(), Where: rec.Where}
+		img.Pixels = make([]float32, img.Shape.Len())
+		err := d.record(img.Pixels, rec)
+		if err != nil && d.cfg.KeepBad && ofBytes(err) {
+			img.Digest, img.Pixels, img.Err = digestOfBad(rec), nil, err
+			return img, nil
 		}
-		return Image{rec.ID, rec.Label, digestOf(rec.Image), shape, pixels, rec.Where}, nil
+		img.Digest = digestOf(rec.Image)
+		return img, err
 	})
 }
 
 // settle makes the size of rec that of all images, where none is known yet. A
 // record that cannot be read settles nothing; decoding it is the error.
 func (d *Decode) settle(rec pipeline.Record) {
-	if d.shape.Load() != nil {
+	if d.shape.Load() != nil || rec.Err != nil {
 		return
 	}
 	guard("image header", func() error {
@@ -198,10 +262,16 @@ func (d *Decode) settle(rec pipeline.Record) {
 
 // record decodes rec to dst, which is one image.
 func (d *Decode) record(dst []float32, rec pipeline.Record) error {
+	if rec.Err != nil {
+		return rec.Err
+	}
 	defer d.cfg.Meter.Timer("decode").Add(1, time.Now())
 	err := guard("image decoder", func() error { return d.decode(dst, rec) })
 	if err == nil {
 		return nil
+	}
+	if p, ok := err.(*pipeline.PanicError); ok {
+		p.Samples = []int64{rec.ID}
 	}
 	where := rec.Where
 	if where.Column == "" {
@@ -236,7 +306,7 @@ func (d *Decode) decode(dst []float32, rec pipeline.Record) error {
 func (d *Decode) header(rec pipeline.Record) (header, error) {
 	h, err := readHeader(rec, d.cfg.MaxPixels)
 	if err == nil && h.bytes > d.cfg.Memory {
-		err = fmt.Errorf("decoding the %d×%d image takes %d MiB, and DecodeConfig.Memory is %d MiB", h.height, h.width, h.bytes>>20, d.cfg.Memory>>20)
+		err = fmt.Errorf("decoding the %d×%d image takes %d MiB, and %w is %d MiB", h.height, h.width, h.bytes>>20, errDecodeMemory, d.cfg.Memory>>20)
 	}
 	return h, err
 }

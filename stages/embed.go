@@ -60,7 +60,7 @@ func (e *Embed) Run(ctx context.Context, in <-chan *pipeline.Batch, out chan<- *
 			return err
 		}
 		if first {
-			if err := e.Cache.resume(b.Number); err != nil {
+			if err := e.Cache.resume(b); err != nil {
 				return err
 			}
 			first = false
@@ -74,8 +74,14 @@ func (e *Embed) Run(ctx context.Context, in <-chan *pipeline.Batch, out chan<- *
 			return fmt.Errorf("embed batch %d: %w", b.Number, err)
 		}
 		b.Generation = s.Generation
+		last := s // what the last batch of the step uses: all ranks have one State
+		if _, to := b.Step(); to > b.Number+1 {
+			if last, err = e.Cache.Snapshot(ctx, to-1); err != nil {
+				return fmt.Errorf("embed batch %d: %w", to-1, err)
+			}
+		}
 		state := b.State()
-		state.Generation, state.Snapshot = s.Generation, s.Digest
+		state.Generation, state.Snapshot = last.Generation, last.Digest
 		b.Stamp(state)
 		e.Cache.watch(b)
 		timer.Add(len(b.IDs), start)

@@ -19,13 +19,14 @@ type Snapshots interface {
 // MinerConfig configures a [Miner]. The slices are kept and only read.
 type MinerConfig struct {
 	Mine      MineConfig
-	Same      []int32         // by sample id: numbers of equal image bytes, −1 for none (see Duplicates); nil: not known
-	Groups    []int32         // by sample id: numbers of groups, −1 for none; nil without such a column
-	Labels    []int32         // by sample id; ScopeDataSet only, and required there
-	Snapshots Snapshots       // ScopeDataSet only, and required there
-	BarePairs bool            // list pairs that were given no negative as well, as triplets with Negative −1: for Mined and Pairs, never for a loss
-	Workers   int             // ScopeDataSet only: parts of the data set looked at at a time; default GOMAXPROCS; decides no content
-	Meter     *pipeline.Meter // counts images under "mine"; may be nil
+	Same      []int32                               // by sample id: numbers of equal image bytes, −1 for none (see Duplicates); nil: not known
+	Groups    []int32                               // by sample id: numbers of groups, −1 for none; nil without such a column
+	Labels    []int32                               // by sample id; ScopeDataSet only, and required there
+	Snapshots Snapshots                             // ScopeDataSet only, and required there
+	BarePairs bool                                  // list pairs that were given no negative as well, as triplets with Negative −1: for Mined and Pairs, never for a loss
+	Workers   int                                   // ScopeDataSet only: parts of the data set looked at at a time; default GOMAXPROCS; decides no content
+	Meter     *pipeline.Meter                       // counts images under "mine"; may be nil
+	Observe   func(b *pipeline.Batch, r MineReport) // called with every batch that was mined, which it does not keep, and the report of it alone; may be nil
 }
 
 // A Miner gives each batch its Triplets, by its Embeddings: positions, in
@@ -94,17 +95,23 @@ func (m *Miner) Report() MineReport {
 
 // Run implements [pipeline.Stage].
 func (m *Miner) Run(ctx context.Context, in <-chan *pipeline.Batch, out chan<- *pipeline.Batch) error {
+	return m.run(ctx, in, func(b *pipeline.Batch, _ *MineReport) error { return pipeline.Send(ctx, out, b) })
+}
+
+// run mines each batch and hands it to send with its own report.
+func (m *Miner) run(ctx context.Context, in <-chan *pipeline.Batch, send func(*pipeline.Batch, *MineReport) error) error {
 	timer := m.cfg.Meter.Timer("mine")
 	for b, err := range pipeline.Values(ctx, in) {
 		if err != nil {
 			return err
 		}
 		start := time.Now()
-		if err := m.Mine(ctx, b); err != nil {
+		var report MineReport
+		if err := m.mine(ctx, b, &report); err != nil {
 			return err
 		}
 		timer.Add(len(b.IDs)-b.Extra, start)
-		if err := pipeline.Send(ctx, out, b); err != nil {
+		if err := send(b, &report); err != nil {
 			return err
 		}
 	}
@@ -114,15 +121,19 @@ func (m *Miner) Run(ctx context.Context, in <-chan *pipeline.Batch, out chan<- *
 // Mine gives b its triplets: what Run does with each batch. It is called by
 // one goroutine at a time.
 func (m *Miner) Mine(ctx context.Context, b *pipeline.Batch) error {
-	var report MineReport
+	return m.mine(ctx, b, new(MineReport))
+}
+
+// mine is Mine, and counts b in an empty report.
+func (m *Miner) mine(ctx context.Context, b *pipeline.Batch, report *MineReport) error {
 	m.images = pool{emb: b.Embeddings, ids: b.IDs, labels: b.Labels, same: m.cfg.Same, groups: m.cfg.Groups}
 	if err := m.checkIDs(b); err != nil {
 		return err
 	}
-	if err := m.members.take(&m.images, &report); err != nil {
+	if err := m.members.take(&m.images, report); err != nil {
 		return err
 	}
-	if err := m.members.check(&m.images, m.cfg.Mine.Loss.Distance, &report); err != nil {
+	if err := m.members.check(&m.images, m.cfg.Mine.Loss.Distance, report); err != nil {
 		return err
 	}
 	candidates, known, parts := &m.images, &m.members, 1
@@ -138,10 +149,13 @@ func (m *Miner) Mine(ctx context.Context, b *pipeline.Batch) error {
 	if err := m.search(ctx, candidates, b.Generation, parts); err != nil {
 		return err
 	}
-	m.emit(b, &report, known)
+	m.emit(b, report, known)
+	if m.cfg.Observe != nil {
+		m.cfg.Observe(b, *report)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.report.add(&report)
+	m.report.Add(report)
 	return nil
 }
 

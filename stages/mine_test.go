@@ -369,3 +369,31 @@ func BenchmarkMiner(b *testing.B) {
 		}
 	}
 }
+
+// What Observe is told batch by batch adds up to the miner's report.
+func TestMinerIsObserved(t *testing.T) {
+	var sum MineReport
+	var numbers []int64
+	cfg := MinerConfig{Mine: MineConfig{Loss: loss.TripletMargin{Margin: 1, Distance: loss.Euclidean}, Rule: All}}
+	cfg.Observe = func(b *pipeline.Batch, r MineReport) {
+		numbers = append(numbers, b.Number)
+		if r.Samples != int64(len(b.IDs)) || r.Triplets != int64(len(b.Triplets)) {
+			t.Errorf("batch %d: %d samples and %d triplets, want those of the batch alone", b.Number, r.Samples, r.Triplets)
+		}
+		sum.Add(&r)
+	}
+	m, err := NewMiner(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range int64(3) {
+		b := batchOf(small(rand.New(rand.NewPCG(uint64(i), 7)), loss.Euclidean, 24, false))
+		b.Number = i
+		if err := m.Mine(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !slices.Equal(numbers, []int64{0, 1, 2}) || sum != m.Report() || sum.Triplets == 0 {
+		t.Errorf("observed batches %v with %+v, want the report %+v", numbers, sum, m.Report())
+	}
+}

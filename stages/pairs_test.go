@@ -114,7 +114,7 @@ func TestBarePairs(t *testing.T) {
 	pairs := Pairs{Loss: loss.Contrastive{Margin: 1, Distance: loss.Euclidean}, Distance: loss.Euclidean}
 	want := "0-1:0 0-2:1 1-0:0 2-3:0 3-2:0 3-1:1 "
 	for _, mined := range [][]pipeline.MinedTriplet{
-		collect(t, []int{0}, scanStage{scan})[0].triplets,
+		collect(t, []int{0}, scanStage{scan})[0].Triplets,
 		collect(t, []*pipeline.Batch{b}, Mined{}),
 	} {
 		got := ""

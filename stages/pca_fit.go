@@ -64,20 +64,29 @@ func FitPCA(ctx context.Context, cfg PCAConfig, r Reader, d *Decode, n int64) (*
 // sample reads and decodes m images drawn without replacement, in id order:
 // m×L values.
 func sample(ctx context.Context, cfg PCAConfig, r Reader, d *Decode, n int64) (x []float32, m int, err error) {
-	read := func(dst []float32, ids []int64) ([]float32, error) {
+	// read appends the pixels of ids to x: of all of them, unless d keeps bad ones.
+	read := func(x []float32, ids []int64) ([]float32, error) {
 		records := make([]pipeline.Record, len(ids))
 		if err := r.Read(ctx, ids, records); err != nil {
 			return nil, err
 		}
-		_, pixels, err := d.Images(ctx, dst, records)
-		return pixels, err
+		shape, pixels, err := d.Images(ctx, x[len(x):], records)
+		for i, size := 0, shape.Len(); i < len(records) && err == nil; i++ {
+			if records[i].Err == nil {
+				x = append(x, pixels[i*size:(i+1)*size]...) // onto itself, or over one that was left out
+			}
+		}
+		return x, err
 	}
-	if d.Shape().Len() == 0 {
-		if _, err := read(nil, []int64{0}); err != nil { // sets the size that all images must have
+	for id := int64(0); id < n && d.Shape().Len() == 0; id++ { // sets the size that all images must have
+		if _, err := read(nil, []int64{id}); err != nil {
 			return nil, 0, err
 		}
 	}
 	size := d.Shape().Len()
+	if size == 0 {
+		return nil, 0, errors.New("no image can be decoded")
+	}
 	m = int(min(int64(cfg.Sample), n, int64(maxFitBytes/(4*size))))
 	if cfg.AtMost {
 		cfg.Dim = max(1, min(cfg.Dim, m-1))
@@ -87,17 +96,23 @@ func sample(ctx context.Context, cfg PCAConfig, r Reader, d *Decode, n int64) (x
 			m, size, cfg.Dim, cfg.Dim+1, max(m-1, 0))
 	}
 	ids := drawIDs(cfg.Seed, m, n)
-	x = make([]float32, m*size)
+	x = make([]float32, 0, m*size)
 	timer := cfg.Meter.Timer("fit")
 	for lo := 0; lo < m; lo += 64 {
 		hi, start := min(lo+64, m), time.Now()
 		if err := ctx.Err(); err != nil {
 			return nil, 0, context.Cause(ctx)
 		}
-		if _, err := read(x[lo*size:hi*size:hi*size], ids[lo:hi]); err != nil {
+		if x, err = read(x, ids[lo:hi]); err != nil {
 			return nil, 0, err
 		}
 		timer.Add(hi-lo, start)
+	}
+	if got := len(x) / size; got < m {
+		m = got
+		if m < 2 || !cfg.AtMost && m < cfg.Dim+1 {
+			return nil, 0, fmt.Errorf("only %d of the %d images of the sample can be decoded", m, len(ids))
+		}
 	}
 	return x, m, nil
 }

@@ -20,8 +20,18 @@ type PlanConfig struct {
 	K      int     // images of each: 2 or more, an anchor and its positives
 	Short  Short   // what happens to classes with fewer than K images; default Repeat
 	Seed   uint64
-	Steps  int64  // batches in an epoch; default: [Plan.Steps]
+	Steps  int64 // batches in an epoch; default: [Plan.Steps]
+	// Where the images do not fit in Window bytes of memory, batches are planned
+	// over windows of row groups (see [Plan]).
+	Layout pipeline.Layout // of the data set: where Window is set
+	Window int64           // budget, in bytes, of encoded images: the current and the next window; 0 for no limit
+
 	Config string // digest of what else decides the content of a batch, such as the miner's rule; part of every State
+
+	// One of several trainers that step together takes the batches whose number
+	// is Rank modulo World. Neither is part of a State: see [Plan].
+	Rank  int // from 0
+	World int // default 1
 }
 
 // maxBatch is the most images a batch may have.
@@ -44,9 +54,24 @@ const passMemory = 32 << 20
 // nor passes start afresh with it. Rows of unknown class, and classes with a
 // single image, which can be no pair, are never planned: [Plan.Report] counts them.
 //
+// Where Window is set and the images of Layout do not fit in it, an epoch is cut
+// into windows of row groups from many places, and each batch is made of one
+// window: P classes with K different images. A row group is in one window of an
+// epoch, and a row in one batch at most. Rows that do not fit into batches of
+// their window are left out of that epoch: [Plan.Windows] counts them by reason,
+// and each epoch leaves out others. Only a class that has fewer than K images in
+// all of the data set is repeated, as Short says.
+//
 // A Plan is a [pipeline.Source] of the batches of one epoch, or of what is left
 // of it after the state it was resumed at. It does not change, and its methods
 // may be called from any goroutine.
+//
+// With ranks it is a source of one rank's batches. A step is World batches, one
+// for each rank; the batches at the end of an epoch that do not fill a step are
+// left out. So all ranks have equally many, no batch has two, and together they
+// are those of a world of 1. A State is one between two steps and the same on
+// every rank, and any world may go on from it; a smaller one first takes what was
+// left out at the end of an epoch, where it fills a step of its own.
 type Plan struct {
 	*planned
 	next, end int64 // the batches Run sends; −1 and −1 for an epoch there is not
@@ -55,9 +80,11 @@ type Plan struct {
 // planned is what the plans of all epochs share.
 type planned struct {
 	cfg    PlanConfig // Data and Steps filled in
-	digest string     // of the configuration
+	ranks  ranks
+	digest string // of the configuration
 	report PlanReport
 	planClasses
+	windows *windows // nil where all images fit; guarded by mu
 
 	mu           sync.Mutex // guards what follows: memory that decides nothing
 	dealer       *dealer    // deck 0 holds the classes, deck 1+j the images of class j
@@ -81,6 +108,10 @@ func NewPlan(cfg PlanConfig) (*Plan, error) {
 	if cfg.Steps < 0 || cfg.Steps > lastNumber(cfg) {
 		return nil, usage("PlanConfig.Steps", "is %d, want 0 (the default) to %d", cfg.Steps, lastNumber(cfg))
 	}
+	ranks, err := newRanks(cfg.Rank, cfg.World)
+	if err != nil {
+		return nil, err
+	}
 	classes, report, err := sortClasses(cfg)
 	if err != nil {
 		return nil, err
@@ -88,23 +119,42 @@ func NewPlan(cfg PlanConfig) (*Plan, error) {
 	if err := report.enough(cfg); err != nil {
 		return nil, err
 	}
+	w, err := cfg.windows(&classes, report)
+	if err != nil {
+		return nil, err
+	}
 	if cfg.Steps == 0 {
 		cfg.Steps = defaultSteps(cfg, report)
+		if w != nil {
+			cfg.Steps = w.length
+		}
+	}
+	if cfg.Steps < ranks.world {
+		return nil, usage("PlanConfig.World", "is %d, but an epoch has only %d batches, want one for each rank: raise Steps", ranks.world, cfg.Steps)
 	}
 	if cfg.Data == "" {
 		cfg.Data = digestLabels(cfg.Labels)
 	}
+	var window int64 // where it decides nothing it is no part of the digest
+	var layout string
+	if w != nil {
+		window, layout = cfg.Window, pipeline.Digest("layout", cfg.Layout)
+	}
 	p := &planned{
 		cfg:         cfg,
+		ranks:       ranks,
 		report:      report,
 		planClasses: classes,
+		windows:     w,
 		dealer:      newDealer(1+report.Planned, passMemory),
 		digest: pipeline.Digest("plan", struct {
 			P, K   int
 			Short  string
 			Steps  int64
 			Config string
-		}{cfg.P, cfg.K, cfg.Short.String(), cfg.Steps, cfg.Config}),
+			Window int64  `json:",omitempty"`
+			Layout string `json:",omitempty"`
+		}{cfg.P, cfg.K, cfg.Short.String(), cfg.Steps, cfg.Config, window, layout}),
 	}
 	return &Plan{planned: p, end: cfg.Steps}, nil
 }
@@ -129,12 +179,15 @@ func digestLabels(labels []int32) string {
 	return pipeline.Digest("labels", text)
 }
 
-// Steps is the number of batches in an epoch. By default it is the fewest, as
+// Steps is the number of batches in an epoch, of all ranks together. By default it is the fewest, as
 // all classes are shown equally often, in which every image of every planned
 // class is shown: ceil(ceil(n/K)·C/P) for C classes, of which the largest has n
 // images. More exactly, when e epochs are over, every image has been shown at
 // least e times.
 func (p *Plan) Steps() int64 { return p.cfg.Steps }
+
+// PerRank is the number of batches in an epoch that are this rank's: Steps/World.
+func (p *Plan) PerRank() int64 { return p.cfg.Steps / p.ranks.world }
 
 // State is where the plan starts.
 func (p *Plan) State() pipeline.State { return p.stateAt(p.next) }
@@ -150,7 +203,7 @@ func (p *Plan) stateAt(next int64) pipeline.State {
 }
 
 // At returns the plan that goes on at s, to the end of the epoch that s.Next is
-// in: after the last batch of an epoch, that is the whole of the next one. The
+// in: after the last step of an epoch, that is the whole of the next one. The
 // zero State is the beginning. A state of other data, settings, seed or format,
 // or one with an impossible number, is refused with a [*pipeline.StateError].
 func (p *Plan) At(s pipeline.State) (*Plan, error) {
@@ -164,6 +217,9 @@ func (p *Plan) At(s pipeline.State) (*Plan, error) {
 		return nil, &pipeline.StateError{Field: "next", Have: fmt.Sprint(s.Next), Want: fmt.Sprintf("0 to %d", last)}
 	}
 	q := p.Epoch(s.Next / p.cfg.Steps)
+	if q.end-s.Next < p.ranks.world { // what is left of the epoch does not fill a step
+		return p.Epoch(s.Next/p.cfg.Steps + 1), nil
+	}
 	q.next = s.Next
 	return q, nil
 }
@@ -182,14 +238,15 @@ func (p *Plan) Run(ctx context.Context, out chan<- *pipeline.Batch) error {
 	if p.next < 0 {
 		return fmt.Errorf("stages: there is no such epoch: want 0 to %d", lastNumber(p.cfg)/p.cfg.Steps-1)
 	}
-	for number := p.next; number < p.end; number++ {
+	for first := range p.ranks.steps(p.next, p.end) {
 		b := pipeline.NewBatch()
-		b.Number, b.P, b.K = number, p.cfg.P, p.cfg.K
-		b.IDs = p.Batch(number, b.IDs)
+		b.Number, b.P, b.K = p.ranks.of(first), p.cfg.P, p.cfg.K
+		b.First, b.World = first, p.cfg.World
+		b.IDs = p.Batch(b.Number, b.IDs)
 		for _, id := range b.IDs {
 			b.Labels = append(b.Labels, p.cfg.Labels[id])
 		}
-		b.Stamp(p.stateAt(number + 1))
+		b.Stamp(p.stateAt(first + p.ranks.world))
 		if err := pipeline.Send(ctx, out, b); err != nil {
 			return err
 		}
@@ -207,6 +264,9 @@ func (p *Plan) Batch(b int64, ids []int64) []int64 {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.windows != nil {
+		return p.windows.batch(b, ids)
+	}
 	classes := int64(p.report.Planned)
 	deck := deck{n: classes, w: int64(p.cfg.P), stage: "class", seed: p.cfg.Seed}
 	p.hand = p.dealer.deal(0, &deck, b, p.hand[:0])

@@ -102,8 +102,8 @@ func (r *MineReport) pair(p *pair, chosen int, negatives int64) {
 	}
 }
 
-// add counts what o has counted.
-func (r *MineReport) add(o *MineReport) {
+// Add counts what o has counted.
+func (r *MineReport) Add(o *MineReport) {
 	r.Samples += o.Samples
 	r.Unknown += o.Unknown
 	r.Classes += o.Classes

@@ -147,61 +147,38 @@ func (s *Scan) Report() MineReport {
 
 // Run implements [pipeline.Source].
 func (s *Scan) Run(ctx context.Context, out chan<- pipeline.MinedTriplet) error {
-	report := s.counts
-	defer func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.report = report
-	}()
-	n := len(s.cfg.Labels)
-	var starts []int
-	for start := 0; start < n; start += s.cfg.Block {
-		starts = append(starts, start)
-	}
-	var ranks ranker
-	cap := newClassCap(s.cfg.Mine.Guards.ClassCap)
-	for m, err := range pipeline.Via(pipeline.From(pipeline.Slice(starts)), scanStage{s}).All(ctx) {
+	done := s.settler()
+	defer done.end()
+	for st, err := range pipeline.From(s.Stretches(0)).All(ctx) {
 		if err != nil {
 			return err
 		}
-		report.add(&m.report)
-		for _, t := range m.triplets {
-			if t.Negative >= 0 {
-				if !cap.admits(t.NegativeLabel) {
-					report.Guarded.ClassCap++
-					continue
-				}
-				t.Rank = ranks.next(t.Anchor, t.Positive)
-				report.triplet(t.AP, t.AN, t.Kind)
+		done.report.Add(&st.Report)
+		for _, t := range st.Triplets {
+			if !done.settle(&t) {
+				continue
 			}
 			if err := pipeline.Send(ctx, out, t); err != nil {
 				return err
 			}
 		}
 		if s.cfg.Progress != nil {
-			s.cfg.Progress(m.end, n)
+			s.cfg.Progress(int(st.Next), len(s.cfg.Labels))
 		}
 	}
 	return nil
-}
-
-// A mined is what the anchors before end, of one block, have found.
-type mined struct {
-	end      int
-	triplets []pipeline.MinedTriplet
-	report   MineReport
 }
 
 // scanStage mines blocks, given the first anchor of each.
 type scanStage struct{ *Scan }
 
 // Run implements [pipeline.Stage].
-func (s scanStage) Run(ctx context.Context, in <-chan int, out chan<- mined) error {
+func (s scanStage) Run(ctx context.Context, in <-chan int, out chan<- Stretch) error {
 	return pipeline.Map(ctx, pipeline.MapConfig[int]{Workers: s.cfg.Workers}, in, out, s.mine)
 }
 
 // mine mines the block that begins at an anchor.
-func (s *Scan) mine(ctx context.Context, start int) (mined, error) {
+func (s *Scan) mine(ctx context.Context, start int) (Stretch, error) {
 	end := min(start+s.cfg.Block, len(s.cfg.Labels))
 	defer s.cfg.Meter.Timer("mine").Add(end-start, time.Now())
 	b := s.blocks.Get().(*block)
@@ -214,20 +191,20 @@ func (s *Scan) mine(ctx context.Context, start int) (mined, error) {
 		}
 	}
 	if err := b.pass(ctx, s.pool, 0, len(s.pool.labels)); err != nil {
-		return mined{}, err
+		return Stretch{}, err
 	}
-	m := mined{end: end}
-	b.collect(&m.report, &s.census, func(a *search, p *pair, f found) {
+	m := Stretch{Next: int64(end)}
+	b.collect(&m.Report, &s.census, func(a *search, p *pair, f found) {
 		l := s.cfg.Mine.Loss
 		if f == noNegative {
-			m.triplets = append(m.triplets, pipeline.MinedTriplet{
+			m.Triplets = append(m.Triplets, pipeline.MinedTriplet{
 				Anchor: a.id, Positive: p.id, Negative: -1,
 				AnchorLabel: a.label, PositiveLabel: a.label, NegativeLabel: pipeline.Unknown,
 				AP: float32(p.ap), Generation: s.cfg.Generation, Batch: -1,
 			})
 			return
 		}
-		m.triplets = append(m.triplets, pipeline.MinedTriplet{
+		m.Triplets = append(m.Triplets, pipeline.MinedTriplet{
 			Anchor: a.id, Positive: p.id, Negative: f.id,
 			AnchorLabel: a.label, PositiveLabel: a.label, NegativeLabel: s.pool.labels[f.row],
 			AP: float32(p.ap), AN: float32(f.d), Loss: float32(l.Of(p.ap, f.d)),

@@ -130,7 +130,7 @@ func (zeros) Embed(context.Context, pipeline.Embeddings, []float32) error { retu
 
 func TestHashRecords(t *testing.T) {
 	all := records(30)
-	got, err := HashRecords(t.Context(), pipeline.From(pipeline.Slice(all)), len(all))
+	got, err := HashRecords(t.Context(), pipeline.From(pipeline.Slice(all)), len(all), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestHashRecords(t *testing.T) {
 			t.Fatalf("digest %d is %x, want %x", i, got[i], sum[:16])
 		}
 	}
-	if _, err := HashRecords(t.Context(), pipeline.From(pipeline.Slice(all)), 31); err == nil {
+	if _, err := HashRecords(t.Context(), pipeline.From(pipeline.Slice(all)), 31, nil); err == nil {
 		t.Error("a missing record gave no error")
 	}
 }

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"context"
 	"fmt"
 	"sync/atomic"
 
@@ -11,10 +12,12 @@ import (
 // limit, by a panic of type overBudget that the recover at the boundary turns
 // into an error: the library has no other way to hear no. It implements
 // [memory.Allocator]. Memory is the garbage collector's; what is counted as
-// freed is only not counted any more.
+// freed is only not counted any more. It refuses, too, when its context is done:
+// a decoder that knows of none is stopped where it asks for memory.
 type budget struct {
 	limit int64
 	used  atomic.Int64
+	ctx   context.Context // nothing is handed out once it is done; nil for none
 }
 
 var _ memory.Allocator = (*budget)(nil)
@@ -28,9 +31,17 @@ func (e overBudget) Error() string {
 
 func (e overBudget) Unwrap() error { return ErrMemory }
 
+// stopped is what a [budget] panics with when its context is done.
+type stopped struct{ error }
+
+func (s stopped) Unwrap() error { return s.error }
+
 // take counts n more bytes as used. It panics past the limit, and then counts
 // nothing.
 func (b *budget) take(n int64) {
+	if b.ctx != nil && b.ctx.Err() != nil {
+		panic(stopped{context.Cause(b.ctx)})
+	}
 	if used := b.used.Add(n); n > 0 && used > b.limit {
 		b.used.Add(-n)
 		panic(overBudget{asked: n, used: used - n, limit: b.limit})

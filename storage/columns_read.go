@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/tercet-ml/tercet/pipeline"
@@ -12,30 +13,55 @@ import (
 // embedding column. A null, a vector of another length and a value that is not
 // finite are [*RowError]s, by [ErrNull] and [ErrValue]; dst is then unspecified.
 func (d *Dataset) ReadEmbeddings(ctx context.Context, dst pipeline.Embeddings) error {
+	bad, err := d.ReadEmbeddingsKeeping(ctx, dst)
+	if err == nil && len(bad) > 0 {
+		err = bad[0].Err
+	}
+	return err
+}
+
+// ReadEmbeddingsKeeping is like [Dataset.ReadEmbeddings], and with
+// Config.KeepBad goes on past rows that have no vector to use: they are left
+// zero and come back as records with Err set, in id order.
+func (d *Dataset) ReadEmbeddingsKeeping(ctx context.Context, dst pipeline.Embeddings) ([]pipeline.Record, error) {
 	switch {
 	case d.closed.Load():
-		return ErrClosed
+		return nil, ErrClosed
 	case d.dim == 0:
-		return fmt.Errorf("%s: %w: no embedding column", d.shards[0].path(), ErrSchema)
+		return nil, fmt.Errorf("%s: %w: no embedding column", d.shards[0].path(), ErrSchema)
 	case dst.Dim != d.dim || dst.Len() != d.Len():
-		return fmt.Errorf("storage: embeddings of %d×%d values for a data set of %d×%d", dst.Len(), dst.Dim, d.Len(), d.dim)
+		return nil, fmt.Errorf("storage: embeddings of %d×%d values for a data set of %d×%d", dst.Len(), dst.Dim, d.Len(), d.dim)
 	}
-	return pipeline.ForEach(ctx, d.cfg.Workers, len(d.parts), func(ctx context.Context, i int) error {
+	bad := make([][]pipeline.Record, len(d.parts))
+	err := pipeline.ForEach(ctx, d.cfg.Workers, len(d.parts), func(ctx context.Context, i int) error {
 		p := d.parts[i]
 		want := *d.roles[p.shard].embedding
-		for t, err := range d.shards[p.shard].read(ctx, p.group, []column{want}, nil) {
-			if err != nil {
+		for t, err := range d.tables(ctx, p, []column{want}, nil) {
+			if t == nil {
 				return err
 			}
 			for k, row := range t.rows {
-				if err := checkVector(t.cells[0], k, d.dim); err != nil {
-					return d.rowError(p, row, want.name, err)
+				id := p.first + row
+				fault := err
+				if fault == nil {
+					if fault = checkVector(t.cells[0], k, d.dim); fault != nil {
+						fault = d.rowError(p, row, want.name, fault)
+					} else if fault = d.bad[id]; fault == nil {
+						copy(dst.Row(int(id)), t.cells[0].floats[k])
+						continue
+					}
 				}
-				copy(dst.Row(int(p.first+row)), t.cells[0].floats[k])
+				if !d.cfg.KeepBad {
+					return fault
+				}
+				clear(dst.Row(int(id)))
+				bad[i] = append(bad[i], pipeline.Record{ID: id, Label: d.labels[id], Err: fault, Where: pipeline.Location{
+					File: d.shards[p.shard].path(), RowGroup: p.group, Row: row, Column: want.name}})
 			}
 		}
 		return nil
 	})
+	return slices.Concat(bad...), err
 }
 
 // checkVector says what is wrong with row k of an embedding column.
@@ -68,9 +94,12 @@ func (d *Dataset) Paths(ctx context.Context) ([]string, error) {
 	paths := make([]string, d.rows)
 	err := pipeline.ForEach(ctx, d.cfg.Workers, len(d.parts), func(ctx context.Context, i int) error {
 		p := d.parts[i]
-		for t, err := range d.shards[p.shard].read(ctx, p.group, []column{*d.roles[p.shard].id}, nil) {
-			if err != nil {
+		for t, err := range d.tables(ctx, p, []column{*d.roles[p.shard].id}, nil) {
+			if t == nil {
 				return err
+			}
+			if err != nil {
+				continue // its path is "", as that of a null
 			}
 			for k, row := range t.rows {
 				paths[p.first+row] = t.cells[0].text(k)

@@ -14,52 +14,6 @@ import (
 // ErrExists means that an output is there already and was not to be overwritten.
 var ErrExists = errors.New("file exists")
 
-// errLocked means that a file is locked by somebody else, or that nobody can
-// tell on this system.
-var errLocked = errors.New("file is locked")
-
-// FS is what writing a file safely takes of a file system. [OS] is the real
-// one; tests use one that fails.
-type FS interface {
-	Create(name string) (File, error)      // for reading and writing; fails with fs.ErrExist if there is one
-	Open(name string) (File, error)        // for reading
-	Stat(name string) (fs.FileInfo, error) // of the name: a symbolic link is not followed
-	ReadDir(name string) ([]fs.DirEntry, error)
-	Rename(old, new string) error // replaces new
-	Link(old, new string) error   // fails with fs.ErrExist if there is a new
-	Remove(name string) error
-	SyncDir(name string) error // makes renames in a folder durable
-	// Lock marks a file as in use until the Closer is closed or the process
-	// ends, however it ends. It does not wait.
-	Lock(name string) (io.Closer, error)
-}
-
-// File is an open file of an [FS].
-type File interface {
-	io.Writer
-	io.ReaderAt
-	io.Closer
-	Sync() error
-	Stat() (fs.FileInfo, error)
-}
-
-// OS is the operating system's file system.
-var OS FS = osFS{}
-
-type osFS struct{}
-
-func (osFS) Create(name string) (File, error) {
-	return os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
-}
-func (osFS) Open(name string) (File, error)             { return os.Open(name) }
-func (osFS) Stat(name string) (fs.FileInfo, error)      { return os.Lstat(name) }
-func (osFS) ReadDir(name string) ([]fs.DirEntry, error) { return os.ReadDir(name) }
-func (osFS) Rename(old, new string) error               { return os.Rename(old, new) }
-func (osFS) Link(old, new string) error                 { return os.Link(old, new) }
-func (osFS) Remove(name string) error                   { return os.Remove(name) }
-func (osFS) SyncDir(name string) error                  { return syncDir(name) }
-func (osFS) Lock(name string) (io.Closer, error)        { return lockFile(name) }
-
 // A Draft is a file in the making. It is written aside, under the name
 // .<base>.tmp-<random> in the same folder, and takes its final name whole: by
 // [Draft.Commit], after everything in it is on the disk. A process that dies
@@ -237,12 +191,16 @@ func (d *Draft) Commit() error {
 	}
 	// The file is closed before it is renamed, which some systems require; the
 	// lock lives in a handle of its own and holds until the end.
-	err := d.file.Close()
+	ours, err := d.file.Stat()
+	if err != nil {
+		return d.fail("look at", err)
+	}
+	err = d.file.Close()
 	d.file = nil
 	if err != nil {
 		return d.fail("close", err)
 	}
-	if err := d.publish(); err != nil {
+	if err := d.publish(); err != nil && !d.published(ours) {
 		if errors.Is(err, fs.ErrExist) {
 			return d.end(fmt.Errorf("create %s: %w", d.path, ErrExists))
 		}
@@ -270,6 +228,13 @@ func (d *Draft) publish() error {
 		return d.fs.Rename(d.temp, d.path) // no links here: vacant has just looked
 	}
 	return err
+}
+
+// published reports whether the final name is that of our file. It settles what
+// a failed rename leaves open: network file systems may do it and lose the answer.
+func (d *Draft) published(ours fs.FileInfo) bool {
+	there, err := d.fs.Stat(d.path)
+	return err == nil && os.SameFile(ours, there)
 }
 
 // Abort gives the draft up: the file aside is removed, and nothing has changed.

@@ -11,7 +11,7 @@ import (
 
 // lockFile takes an advisory lock that ends with the handle or the process.
 func lockFile(name string) (io.Closer, error) {
-	f, err := os.Open(name)
+	f, err := os.OpenFile(name, os.O_RDWR, 0) // NFS locks for writing only what is open for it
 	if err != nil {
 		return nil, err
 	}

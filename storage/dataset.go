@@ -21,6 +21,14 @@ type Config struct {
 	Shape   pipeline.Shape // of raw pixels in a column that does not say; the zero Shape: square and grey
 	Memory  int64          // bytes of row groups kept in memory for Read; default 256 MiB. Decoding a page or batch may take as much, and always 256 MiB.
 	Workers int            // files, and in Read row groups, read at a time; default GOMAXPROCS. Decides nothing else.
+
+	// KeepBad lets rows through that cannot be used because of their bytes: Run
+	// and Read give them as Records with Err set, and a label that cannot be
+	// read is Unknown. What the bytes do not decide (a disk that fails, memory
+	// that runs out) is an error all the same.
+	KeepBad bool
+
+	FS FS // that Parquet files are read from; default [OS]. Arrow files are mapped into memory by the system.
 }
 
 // DefaultMemory is the Memory of a [Config] that does not set it.
@@ -36,16 +44,18 @@ func (c Config) decoding() int64 { return max(c.Memory, DefaultMemory) }
 type Dataset struct {
 	cfg     Config
 	shards  []shard
-	roles   []roles      // by shard: the same names everywhere, places may differ
-	parts   []part       // every row group, in id order
-	rows    int64        // in all
-	labels  []int32      // by sample id
-	classes []string     // nil where integer labels have no names
-	groups  []int32      // by sample id; nil without a group column
-	raw     pipeline.Raw // of the image column; zero for encoded images
-	dim     int          // of the embedding column; 0 without one
+	roles   []roles         // by shard: the same names everywhere, places may differ
+	parts   []part          // every row group, in id order
+	rows    int64           // in all
+	labels  []int32         // by sample id
+	classes []string        // nil where integer labels have no names
+	groups  []int32         // by sample id; nil without a group column
+	raw     pipeline.Raw    // of the image column; zero for encoded images
+	dim     int             // of the embedding column; 0 without one
+	bad     map[int64]error // by sample id: labels and groups that cannot be read, with KeepBad
 	digest  string
 	cache   *groupCache
+	holds   holds
 	closed  atomic.Bool
 }
 
@@ -170,6 +180,9 @@ func (d *Dataset) Digest() string { return d.digest }
 
 // HasImages reports whether there is an image column.
 func (d *Dataset) HasImages() bool { return d.roles[0].image != nil }
+
+// KeepsBad is Config.KeepBad.
+func (d *Dataset) KeepsBad() bool { return d.cfg.KeepBad }
 
 // EmbeddingDim is the length of the vectors in the embedding column; 0 when
 // there is none.

@@ -77,6 +77,10 @@ func caught(r any) error {
 	switch v := r.(type) {
 	case overBudget:
 		return v
+	case stopped:
+		return v.error
+	case interface{ Addr() uintptr }: // a mapped file that was cut short, or a disk that fails
+		return fmt.Errorf("%w: %w: %v", ErrRead, ErrCorrupt, v)
 	case runtime.Error:
 		return fmt.Errorf("%w: %v in %s", ErrCorrupt, v, panicSite())
 	case error:

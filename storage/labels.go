@@ -18,9 +18,10 @@ import (
 // values are a narrow column of one row group: integers, or strings numbered in
 // the order of their first appearance.
 type values struct {
-	numbers []int64  // −1 for null
-	names   []string // of the numbers, where the column is of strings
-	isNull  []bool   // nil where none is
+	numbers []int64       // −1 for null
+	names   []string      // of the numbers, where the column is of strings
+	isNull  []bool        // nil where none is
+	bad     map[int]error // rows that cannot be read, which are null here; with Config.KeepBad
 }
 
 // scan reads the labels and groups of every row. Row groups are read by several
@@ -35,10 +36,15 @@ func (d *Dataset) scan(ctx context.Context, names []string) error {
 		if g := d.roles[p.shard].group; g != nil {
 			want, dst = append(want, *g), append(dst, &groups[i])
 		}
-		return readValues(ctx, d.shards[p.shard], p.group, want, dst)
+		return d.readValues(ctx, p, want, dst)
 	})
 	if err != nil {
 		return err
+	}
+	for i, p := range d.parts {
+		for k, err := range labels[i].bad {
+			d.spoil(p.first+int64(k), err)
+		}
 	}
 	if d.roles[0].label.kind == kindString {
 		d.nameLabels(labels)
@@ -51,25 +57,40 @@ func (d *Dataset) scan(ctx context.Context, names []string) error {
 	return nil
 }
 
+// spoil marks a row as one that cannot be used.
+func (d *Dataset) spoil(id int64, err error) {
+	if d.bad == nil {
+		d.bad = make(map[int64]error)
+	}
+	d.bad[id] = err
+}
+
 // readValues reads narrow columns of one row group.
-func readValues(ctx context.Context, s shard, group int, want []column, dst []*values) error {
+func (d *Dataset) readValues(ctx context.Context, p part, want []column, dst []*values) error {
 	seen := make([]map[string]int64, len(want))
 	for i := range seen {
 		seen[i] = make(map[string]int64)
 	}
-	for t, err := range s.read(ctx, group, want, nil) {
-		if err != nil {
+	for t, err := range d.tables(ctx, p, want, nil) {
+		if t == nil {
 			return err
+		}
+		if err != nil {
+			for _, v := range dst {
+				v.addNull()
+			}
+			v := dst[0]
+			if v.bad == nil {
+				v.bad = make(map[int]error)
+			}
+			v.bad[len(v.numbers)-1] = err
+			continue
 		}
 		for i, c := range t.cells {
 			v := dst[i]
 			for k := range t.rows {
 				if c.isNull(k) {
-					for len(v.isNull) < len(v.numbers) {
-						v.isNull = append(v.isNull, false)
-					}
-					v.isNull = append(v.isNull, true)
-					v.numbers = append(v.numbers, -1)
+					v.addNull()
 					continue
 				}
 				if v.isNull != nil {
@@ -92,6 +113,15 @@ func readValues(ctx context.Context, s shard, group int, want []column, dst []*v
 	return nil
 }
 
+// addNull appends a null.
+func (v *values) addNull() {
+	for len(v.isNull) < len(v.numbers) {
+		v.isNull = append(v.isNull, false)
+	}
+	v.isNull = append(v.isNull, true)
+	v.numbers = append(v.numbers, -1)
+}
+
 // checkLabels takes integer labels as class numbers. Those that have no names
 // and are too large for that, as product numbers are, become names themselves:
 // they are numbered by their order.
@@ -109,7 +139,13 @@ func (d *Dataset) checkLabels(labels []values, names []string) error {
 				if names != nil {
 					err = fmt.Errorf("%w: label %d, there are %d class names", ErrValue, n, len(names))
 				}
-				return d.rowError(p, int64(k), d.roles[p.shard].label.name, err)
+				err = d.rowError(p, int64(k), d.roles[p.shard].label.name, err)
+				if !d.cfg.KeepBad {
+					return err
+				}
+				d.spoil(p.first+int64(k), err)
+				n = int64(pipeline.Unknown)
+				labels[i].numbers[k] = n
 			}
 			large = large || n > math.MaxInt32
 			d.labels = append(d.labels, int32(n))

@@ -5,10 +5,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
 
+	"github.com/apache/arrow/go/v17/parquet"
 	"github.com/apache/arrow/go/v17/parquet/compress"
 	"github.com/apache/arrow/go/v17/parquet/metadata"
 	"github.com/apache/arrow/go/v17/parquet/schema"
@@ -29,6 +31,7 @@ type parquetFile struct {
 	rows   []int64
 	chunks [][]chunk // by row group and leaf column
 	limit  int64     // bytes that decoding may hold at a time, for one reader
+	fs     FS        // nil for OS
 }
 
 // A chunk is where the pages of one leaf column of a row group are.
@@ -37,6 +40,7 @@ type chunk struct {
 	values   int64
 	size     int64 // of its pages when decompressed, as the footer has it
 	codec    compress.Compression
+	prefixed bool  // values leave out what they have in common with the one before
 	broken   error // why it cannot be read, if it cannot
 }
 
@@ -50,14 +54,14 @@ const (
 
 // openParquet reads the footer of a Parquet file and checks everything in it
 // that a later read will rely on.
-func openParquet(_ context.Context, path string, cfg Config) (_ shard, err error) {
+func openParquet(ctx context.Context, path string, cfg Config) (_ shard, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%s: %w", path, caught(r))
 		}
 	}()
-	p := &parquetFile{name: path, limit: cfg.decoding()}
-	if err := p.open(); err != nil {
+	p := &parquetFile{name: path, limit: cfg.decoding(), fs: cfg.FS}
+	if err := p.open(ctx); err != nil {
 		if _, named := errors.AsType[*RowError](err); named {
 			return nil, err
 		}
@@ -66,18 +70,13 @@ func openParquet(_ context.Context, path string, cfg Config) (_ shard, err error
 	return p, nil
 }
 
-func (p *parquetFile) open() error {
-	f, err := os.Open(p.name)
+func (p *parquetFile) open(ctx context.Context) error {
+	f, info, err := openInput(ctx, p.fs, p.name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if p.info, err = f.Stat(); err != nil {
-		return err
-	}
-	if !p.info.Mode().IsRegular() {
-		return fmt.Errorf("%w: not a regular file", ErrUnsupported)
-	}
+	p.info = info
 	if err := p.readFooter(f); err != nil {
 		return err
 	}
@@ -112,7 +111,7 @@ func (p *parquetFile) codecs(leaf int) string {
 }
 
 // readFooter reads the bytes of the footer, between the magic numbers.
-func (p *parquetFile) readFooter(f *os.File) error {
+func (p *parquetFile) readFooter(f io.ReaderAt) error {
 	const ends = 12 // magic at the start; length and magic at the end
 	if p.size() < ends {
 		return fmt.Errorf("%w: %d bytes are too few for a Parquet file", ErrCorrupt, p.size())
@@ -204,6 +203,7 @@ func (p *parquetFile) checkChunk(m *metadata.RowGroupMetaData, i int, rows, data
 	c.values = col.NumValues()
 	c.size = col.TotalUncompressedSize()
 	c.codec = col.Compression()
+	c.prefixed = slices.Contains(col.Encodings(), parquet.Encodings.DeltaByteArray)
 	c.from = col.DataPageOffset()
 	if at := col.DictionaryPageOffset(); col.HasDictionaryPage() && at > 0 && (at < c.from || c.from == 0) {
 		c.from = at // without rows there may be a dictionary alone
@@ -237,20 +237,37 @@ func (p *parquetFile) columns() []column { return p.cols }
 func (p *parquetFile) groups() []int64   { return p.rows }
 func (p *parquetFile) close() error      { return nil }
 
+// weight implements [shard]. A chunk holds each of its values at least once,
+// but where it leaves out what a value has in common with the one before.
+func (p *parquetFile) weight(ctx context.Context, group int, c column) (size int64, err error) {
+	ch := p.chunks[group][p.leafOf(c)]
+	if !ch.prefixed {
+		return max(ch.size, ch.to-ch.from), nil
+	}
+	for t, err := range p.read(ctx, group, []column{c}, nil) {
+		if err != nil {
+			return 0, err
+		}
+		for _, b := range t.cells[0].bytes {
+			size += int64(len(b))
+		}
+		for _, s := range t.cells[0].strs {
+			size += int64(len(s))
+		}
+	}
+	return size, nil
+}
+
 // reopen opens the file for one read: a data set of ten thousand files must not
 // need ten thousand descriptors. The file has to be the one it was.
-func (p *parquetFile) reopen() (*os.File, error) {
-	f, err := os.Open(p.name)
+func (p *parquetFile) reopen(ctx context.Context) (*input, error) {
+	f, now, err := openInput(ctx, p.fs, p.name)
 	if err != nil {
 		return nil, err
 	}
-	now, err := f.Stat()
-	if err == nil && (!os.SameFile(now, p.info) || now.Size() != p.info.Size() || !now.ModTime().Equal(p.info.ModTime())) {
-		err = fmt.Errorf("%s: %w: the file has changed since it was opened", p.name, ErrCorrupt)
-	}
-	if err != nil {
+	if !os.SameFile(now, p.info) || now.Size() != p.info.Size() || !now.ModTime().Equal(p.info.ModTime()) {
 		f.Close()
-		return nil, err
+		return nil, fmt.Errorf("%s: %w: %w: it has changed since it was opened", p.name, ErrRead, ErrCorrupt)
 	}
 	return f, nil
 }

@@ -291,7 +291,7 @@ func TestLargeRowGroup(t *testing.T) {
 	}
 	// A page gives its memory back when the next one comes.
 	p := d.shards[0].(*parquetFile)
-	f, err := p.reopen()
+	f, err := p.reopen(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

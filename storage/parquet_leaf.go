@@ -80,13 +80,15 @@ func firstError(errs ...error) error {
 
 // decodeError makes what the library says about bytes a corrupt file.
 func decodeError(err error) error {
-	for _, ours := range []error{ErrCorrupt, ErrUnsupported, ErrMemory} {
+	for _, ours := range []error{ErrCorrupt, ErrUnsupported, ErrMemory, ErrRead} {
 		if errors.Is(err, ours) {
 			return err
 		}
 	}
-	if _, ok := errors.AsType[*fs.PathError](err); ok {
-		return err // of the disk, not of what is on it
+	_, disk := errors.AsType[*fs.PathError](err)
+	_, done := errors.AsType[stopped](err)
+	if disk || done {
+		return err // not of what is in the file
 	}
 	return fmt.Errorf("%w: %w", ErrCorrupt, err)
 }

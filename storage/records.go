@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"iter"
 	"math"
@@ -50,9 +51,12 @@ func (d *Dataset) width(ctx context.Context, of func(roles) column) (int, error)
 		return w, nil
 	}
 	for _, p := range d.parts {
-		for t, err := range d.shards[p.shard].read(ctx, p.group, []column{of(d.roles[p.shard])}, nil) {
-			if err != nil {
+		for t, err := range d.tables(ctx, p, []column{of(d.roles[p.shard])}, nil) {
+			if t == nil {
 				return 0, err
+			}
+			if err != nil {
+				continue
 			}
 			for k := range t.rows {
 				if c := t.cells[0]; !c.isNull(k) {
@@ -67,37 +71,108 @@ func (d *Dataset) width(ctx context.Context, of func(roles) column) (int, error)
 	return 0, nil
 }
 
+// tables reads like [shard.read] of a part's row group. With Config.KeepBad it
+// goes on behind a row that cannot be read because of its bytes: that row comes
+// as a table of it alone, without cells, together with its error.
+func (d *Dataset) tables(ctx context.Context, p part, want []column, rows []int64) iter.Seq2[*table, error] {
+	s := d.shards[p.shard]
+	if !d.cfg.KeepBad {
+		return s.read(ctx, p.group, want, rows)
+	}
+	return func(yield func(*table, error) bool) {
+		if rows == nil {
+			rows = make([]int64, p.rows)
+			for i := range rows {
+				rows[i] = int64(i)
+			}
+		}
+		// read yields some of the rows that are left, until a fault.
+		read := func(some []int64) (fault error, left bool) {
+			for t, err := range s.read(ctx, p.group, want, some) {
+				if err != nil {
+					return err, false
+				}
+				rows = rows[len(t.rows):]
+				if !yield(t, nil) {
+					return nil, true
+				}
+			}
+			return nil, false
+		}
+		for len(rows) > 0 {
+			fault, left := read(rows)
+			if fault == nil || left {
+				return
+			}
+			if _, named := errors.AsType[*RowError](fault); !named || !ofContent(fault) {
+				yield(nil, fault)
+				return
+			}
+			// Which row it was, only reading each by itself says: a table is read
+			// column by column, and a page is as bad as its first row.
+			whole := false
+			for range min(len(rows), tableRows) {
+				if !whole {
+					if fault, left = read(rows[:1]); left {
+						return
+					}
+				}
+				if fault == nil {
+					continue
+				}
+				at, named := errors.AsType[*RowError](fault)
+				if !named || !ofContent(fault) {
+					yield(nil, fault)
+					return
+				}
+				whole = at.Row < 0 // then it is the whole column's
+				bad := &RowError{Location: at.Location, Err: at.Err}
+				bad.Row = rows[0]
+				row := &table{rows: rows[:1:1]}
+				rows = rows[1:]
+				if !yield(row, bad) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // records yields rows of a part as records, a table at a time: the given rows,
-// in ascending order, or all for nil. The records are the receiver's.
+// in ascending order, or all for nil. The records are the receiver's. With
+// Config.KeepBad those that cannot be used have Err set.
 func (d *Dataset) records(ctx context.Context, i int, rows []int64) iter.Seq2[[]pipeline.Record, error] {
 	return func(yield func([]pipeline.Record, error) bool) {
 		p := d.parts[i]
 		image, id := d.roles[p.shard].image, d.roles[p.shard].id
-		want := []column{*image}
-		if id != nil {
-			want = append(want, *id)
-		}
+		want := d.recordColumns(p.shard)
 		file := d.shards[p.shard].path()
-		for t, err := range d.shards[p.shard].read(ctx, p.group, want, rows) {
-			if err != nil {
+		for t, err := range d.tables(ctx, p, want, rows) {
+			if t == nil {
 				yield(nil, err)
 				return
 			}
 			recs := make([]pipeline.Record, len(t.rows))
 			for k, row := range t.rows {
 				sample := p.first + row
-				pixels, err := d.image(*image, t.cells[0], k)
-				if err != nil {
-					yield(nil, d.rowError(p, row, image.name, err))
-					return
-				}
 				recs[k] = pipeline.Record{
-					ID: sample, Label: d.labels[sample], Image: pixels, Raw: d.raw,
+					ID: sample, Label: d.labels[sample], Raw: d.raw, Err: err,
 					Where: pipeline.Location{File: file, RowGroup: p.group, Row: row, Column: image.name},
+				}
+				if err != nil {
+					continue
 				}
 				if id != nil {
 					recs[k].Path = t.cells[1].text(k)
 				}
+				pixels, fault := d.image(*image, t.cells[0], k)
+				if fault == nil {
+					fault = d.bad[sample]
+				} else if fault = d.rowError(p, row, image.name, fault); !d.cfg.KeepBad {
+					yield(nil, fault)
+					return
+				}
+				recs[k].Image, recs[k].Err = pixels, fault
 			}
 			if !yield(recs, nil) {
 				return
@@ -126,10 +201,7 @@ func (d *Dataset) image(c column, from cells, k int) ([]byte, error) {
 	} else {
 		b = from.bytes[k]
 	}
-	want := d.raw.Len()
-	if d.raw.Float {
-		want *= 4
-	}
+	want := d.rawBytes()
 	switch {
 	case len(b) == 0:
 		return nil, fmt.Errorf("%w: the image has no bytes", ErrValue)

@@ -24,6 +24,7 @@ type dataFlags struct {
 	workers                                   int
 	memory                                    string
 	maxPixels                                 int64
+	keepBad                                   bool // bad rows are let through
 }
 
 func (d *dataFlags) register(flags *pflag.FlagSet) {
@@ -59,7 +60,7 @@ func (d *dataFlags) open(ctx context.Context, paths []string) (*storage.Dataset,
 	set, err := storage.Open(ctx, storage.Config{
 		Paths: paths, Split: d.split,
 		ImageColumn: d.image, LabelColumn: d.label, IDColumn: d.id, GroupColumn: d.group, EmbeddingColumn: d.embedding,
-		Shape: shape, Memory: memory / 4, Workers: d.workers,
+		Shape: shape, Memory: memory / 4, Workers: d.workers, KeepBad: d.keepBad,
 	})
 	if err != nil {
 		return nil, err

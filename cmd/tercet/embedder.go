@@ -49,6 +49,7 @@ type embedJob struct {
 	same   bool // find equal images
 	meter  *pipeline.Meter
 	stderr io.Writer
+	bad    *stages.BadRows // where rows that cannot be used are noted; nil makes the first one an error
 }
 
 // embedded is a data set's embeddings and what is known of its images.
@@ -82,12 +83,19 @@ func (e *embedJob) embed(ctx context.Context, set *storage.Dataset) (*embedded, 
 
 func (e *embedJob) readColumn(ctx context.Context, set *storage.Dataset) (*embedded, error) {
 	rows := pipeline.MakeEmbeddings(set.Len(), set.EmbeddingDim())
-	if err := set.ReadEmbeddings(ctx, rows); err != nil {
+	missing, err := set.ReadEmbeddingsKeeping(ctx, rows)
+	for _, rec := range missing {
+		if err == nil {
+			err = e.bad.Add(rec.ID, rec.Where, [16]byte{}, rec.Err)
+		}
+	}
+	if err != nil {
 		return nil, err
 	}
 	s, err := stages.SnapshotOf(rows, stages.SnapshotConfig{
 		Fingerprint: pipeline.Digest("embedding column", set.Digest()),
 		Locate:      set.Locate,
+		Bad:         e.bad,
 	})
 	if err != nil {
 		return nil, err
@@ -98,7 +106,7 @@ func (e *embedJob) readColumn(ctx context.Context, set *storage.Dataset) (*embed
 	}
 	watched, end := watch(e.stderr, "hash images", pipeline.From[pipeline.Record](set), set.Len())
 	defer end()
-	digests, err := stages.HashRecords(ctx, watched, set.Len())
+	digests, err := stages.HashRecords(ctx, watched, set.Len(), e.bad)
 	emb.same = stages.Duplicates(digests)
 	return emb, err
 }
@@ -127,7 +135,7 @@ func (e *embedJob) embedPCA(ctx context.Context, set *storage.Dataset) (*embedde
 func (e *embedJob) build(ctx context.Context, set *storage.Dataset, decode *stages.Decode, m stages.Embedder) (*embedded, error) {
 	images, end := watch(e.stderr, "embed", pipeline.Via(pipeline.From[pipeline.Record](set), decode.Records()), set.Len())
 	defer end()
-	build := stages.Builder{Images: images, Samples: set.Len(), Preprocessing: decode.Fingerprint(), Meter: e.meter}
+	build := stages.Builder{Images: images, Samples: set.Len(), Preprocessing: decode.Fingerprint(), Meter: e.meter, Bad: e.bad}
 	snapshot, digests, err := build.Build(ctx, m)
 	if err != nil {
 		return nil, err
@@ -143,11 +151,7 @@ const maxSide = 64
 func (e *embedJob) decoder(ctx context.Context, set *storage.Dataset) (*stages.Decode, pipeline.Shape, error) {
 	size := e.flags.shape
 	if size.C == 0 || size.H == 0 {
-		first := make([]pipeline.Record, 1)
-		if err := set.Read(ctx, []int64{0}, first); err != nil {
-			return nil, size, err
-		}
-		info, err := stages.Inspect(first[0])
+		_, info, err := firstGood(ctx, set)
 		if err != nil {
 			return nil, size, err
 		}
@@ -165,7 +169,7 @@ func (e *embedJob) decoder(ctx context.Context, set *storage.Dataset) (*stages.D
 	}
 	decode, err := stages.NewDecode(stages.DecodeConfig{
 		Height: size.H, Width: size.W, Channels: size.C, MaxPixels: e.data.maxPixels,
-		Memory: memory / 2, Workers: e.data.workers, Meter: e.meter,
+		Memory: memory / 2, Workers: e.data.workers, Meter: e.meter, KeepBad: e.bad != nil,
 	})
 	return decode, size, err
 }

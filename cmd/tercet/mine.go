@@ -22,16 +22,19 @@ type mineFlags struct {
 	p, k                    int
 	short                   string
 	batches                 int64
+	rank, world             int
 	emit                    string
 	pairMargin              float64
 	overwrite, dryRun, json bool
 	saveEmbeddings          string
 	guardSameImage          bool
 	guards                  stages.Guards
+	badRowFlags
 }
 
 func (f *mineFlags) register(flags *pflag.FlagSet) {
 	f.dataFlags.register(flags)
+	f.badRowFlags.register(flags)
 	f.embedderFlags.register(flags)
 	flags.StringVarP(&f.out, "output", "o", "", "file to write: .parquet, .arrow or .jsonl")
 	flags.BoolVar(&f.overwrite, "overwrite", false, "replace an output that exists")
@@ -54,6 +57,9 @@ func (f *mineFlags) register(flags *pflag.FlagSet) {
 	flags.IntVar(&f.k, "k", 4, "images per class and batch (scope batch)")
 	flags.StringVar(&f.short, "short", "repeat", "classes with fewer than k images: repeat images, or drop the class (scope batch)")
 	flags.Int64Var(&f.batches, "batches", 0, "how many batches to mine (scope batch; default: one epoch)")
+
+	flags.IntVar(&f.rank, "rank", 0, "mine the batches of one of --world ranks, from 0: every world-th batch (scope batch)")
+	flags.IntVar(&f.world, "world", 1, "how many ranks share the batches; those that do not fill a step are left out (scope batch)")
 
 	flags.BoolVar(&f.guardSameImage, "guard-same-image", true, "no negative with the image bytes of the anchor or the positive")
 	flags.BoolVar(&f.guards.SameGroup, "guard-same-group", false, "no negative of the anchor's or the positive's group")

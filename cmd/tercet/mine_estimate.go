@@ -28,7 +28,7 @@ func (j *mineJob) estimate(ctx context.Context, set *storage.Dataset) error {
 	candidates := anchors
 	if j.mine.Scope == stages.ScopeBatch {
 		b := int64(j.flags.p) * int64(j.flags.k)
-		anchors, candidates = j.plan.Steps()*b, b
+		anchors, candidates = j.plan.PerRank()*b, b
 		e.Pairs = anchors * positivesOf(j.mine, int64(j.flags.k))
 	} else {
 		for _, c := range classesOf(set) {

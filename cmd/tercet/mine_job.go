@@ -20,7 +20,8 @@ type mineJob struct {
 	flags          *mineFlags
 	mine           stages.MineConfig
 	short          stages.Short
-	plan           *stages.Plan // batch scope only
+	plan           *stages.Plan    // batch scope only
+	bad            *stages.BadRows // nil where the first bad row ends the job
 	meter          *pipeline.Meter
 	stdout, stderr io.Writer
 }
@@ -59,6 +60,9 @@ func newMineJob(f *mineFlags, given *pflag.FlagSet) (*mineJob, error) {
 			return nil, usagef("--positives: %w", err)
 		}
 	}
+	if err := f.badRowFlags.check(given, f.out); err != nil {
+		return nil, err
+	}
 	switch {
 	case f.out == "" && !f.dryRun:
 		return nil, usagef("no output: name one with -o FILE, or ask for --dry-run")
@@ -68,6 +72,10 @@ func newMineJob(f *mineFlags, given *pflag.FlagSet) (*mineJob, error) {
 		return nil, usagef("--batches is %d, want 0 for one epoch or more", f.batches)
 	case f.batches > 0 && j.mine.Scope != stages.ScopeBatch:
 		return nil, usagef("--batches is for --scope batch")
+	case (f.rank != 0 || f.world != 1) && j.mine.Scope != stages.ScopeBatch:
+		return nil, usagef("--rank and --world are for --scope batch")
+	case f.world < 1:
+		return nil, usagef("--world is %d, want 1 or more", f.world)
 	case !(f.pairMargin > 0) || math.IsInf(f.pairMargin, 1):
 		return nil, usagef("--pair-margin is %v, want a number above 0", f.pairMargin)
 	case f.saveEmbeddings != "" && filepath.Clean(f.saveEmbeddings) == filepath.Clean(f.out):
@@ -97,11 +105,15 @@ func (j *mineJob) listsAll() bool {
 
 // run does the job.
 func (j *mineJob) run(ctx context.Context, paths []string) error {
+	j.flags.keepBad = j.flags.policy != stages.FailOnBad
 	set, err := j.flags.open(ctx, paths)
 	if err != nil {
 		return err
 	}
 	defer set.Close()
+	if j.bad, err = j.flags.list(set); err != nil {
+		return err
+	}
 	if set.Len() == 0 {
 		return fmt.Errorf("%s: the data set has no rows", strings.Join(paths, " "))
 	}
@@ -124,7 +136,7 @@ func (j *mineJob) run(ctx context.Context, paths []string) error {
 		return err
 	}
 	emb, err := j.embedJob().embed(ctx, set)
-	if err != nil {
+	if err := j.flags.report(j.bad, j.flags.overwrite, err); err != nil {
 		return err
 	}
 	if err := j.save(set, emb); err != nil {
@@ -141,7 +153,7 @@ func (j *mineJob) run(ctx context.Context, paths []string) error {
 func (j *mineJob) embedJob() *embedJob {
 	return &embedJob{
 		flags: &j.flags.embedderFlags, data: &j.flags.dataFlags, seed: j.flags.seed,
-		same: !j.mine.Guards.AllowDuplicates, meter: j.meter, stderr: j.stderr,
+		same: !j.mine.Guards.AllowDuplicates, meter: j.meter, stderr: j.stderr, bad: j.bad,
 	}
 }
 

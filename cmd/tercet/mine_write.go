@@ -28,7 +28,7 @@ func (j *mineJob) mined(set *storage.Dataset, emb *embedded) (*mining, error) {
 	}
 	done := new(counter[int])
 	scan, err := stages.NewScan(stages.ScanConfig{
-		Mine: j.mine, Embeddings: emb.Embeddings, Labels: set.Labels(), Same: emb.same, Groups: set.Groups(),
+		Mine: j.mine, Embeddings: emb.Embeddings, Labels: j.bad.Labels(set.Labels()), Same: emb.same, Groups: set.Groups(),
 		BarePairs: j.flags.emit == "pairs", Workers: j.flags.workers, Meter: j.meter,
 		Progress: func(n, _ int) { done.Store(int64(n)) },
 	})
@@ -50,8 +50,8 @@ func (j *mineJob) minedInBatches(set *storage.Dataset, emb *embedded) (*mining, 
 	if err != nil {
 		return nil, err
 	}
-	batches := pipeline.From(j.plan).Then(&stages.Embed{Cache: cache}, miner)
-	batches, end := watch(j.stderr, "mine", batches, int(j.plan.Steps()))
+	batches := pipeline.From(j.plan).Then(stages.Mend{Plan: j.plan, Bad: j.bad, On: j.flags.policy}, &stages.Embed{Cache: cache}, miner)
+	batches, end := watch(j.stderr, "mine", batches, int(j.plan.PerRank()))
 	return &mining{
 		triplets: pipeline.Via(batches, stages.Mined{}), settings: miner.Settings(), report: miner.Report, end: end,
 	}, nil
@@ -62,6 +62,7 @@ func (j *mineJob) newPlan(set *storage.Dataset) (*stages.Plan, error) {
 	return stages.NewPlan(stages.PlanConfig{
 		Labels: set.Labels(), Data: set.Digest(), P: j.flags.p, K: j.flags.k, Short: j.short,
 		Seed: j.flags.seed, Steps: j.flags.batches, Config: pipeline.Digest("mine", j.mine),
+		Rank: j.flags.rank, World: j.flags.world,
 	})
 }
 
@@ -166,8 +167,14 @@ func (j *mineJob) meta(set *storage.Dataset, emb *embedded, m *mining) pipeline.
 	if z := emb.size; z.Len() > 0 {
 		meta.ImageSize = fmt.Sprintf("%dx%dx%d", z.H, z.W, z.C)
 	}
+	if j.bad != nil {
+		meta.OnBadRow, meta.BadRows = j.flags.policy.String(), int64(j.bad.Len())
+	}
 	if j.plan != nil {
-		meta.P, meta.K, meta.Batches, meta.Short = j.flags.p, j.flags.k, j.plan.Steps(), j.short.String()
+		meta.P, meta.K, meta.Batches, meta.Short = j.flags.p, j.flags.k, j.plan.PerRank(), j.short.String()
+		if j.flags.world > 1 {
+			meta.Rank, meta.World = j.flags.rank, j.flags.world
+		}
 	}
 	return meta
 }
@@ -191,6 +198,13 @@ func (j *mineJob) tryOutputs(set *storage.Dataset) error {
 		return err
 	}
 	w.Abort()
+	if j.bad != nil {
+		draft, err := storage.NewDraft(storage.OS, j.flags.badRows, j.flags.overwrite)
+		if err != nil {
+			return fmt.Errorf("--bad-rows: %w", err)
+		}
+		draft.Abort()
+	}
 	if j.flags.saveEmbeddings == "" {
 		return nil
 	}

@@ -81,6 +81,9 @@ func (s *summary) print(out io.Writer) error {
 	scope := "the whole data set"
 	if m.Batches > 0 {
 		scope = fmt.Sprintf("%s of %d classes × %d images", plural(int(m.Batches), "batch"), m.P, m.K)
+		if m.World > 1 {
+			scope += fmt.Sprintf(", rank %d of %d", m.Rank, m.World)
+		}
 	}
 	line("rule", "%s, pick %s, margin %v %s, seed %d, over %s", m.Rule, m.Pick, m.Margin, m.Distance, m.Seed, scope)
 	line("pairs", "%s", count(r.Pairs))
@@ -92,6 +95,9 @@ func (s *summary) print(out io.Writer) error {
 	}
 	if r.Unknown+r.Singles+r.Conflicting > 0 {
 		line("not mined", "%s rows of unknown class; %s classes of one image (negatives only); %s images under two classes", count(r.Unknown), count(r.Singles), count(r.Conflicting))
+	}
+	if m.BadRows > 0 {
+		line("bad rows", "%s of %s (--on-bad-row %s)", count(m.BadRows), count(m.Rows), m.OnBadRow)
 	}
 	var times []string
 	for _, t := range s.Stages {

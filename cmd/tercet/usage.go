@@ -46,6 +46,8 @@ var flagOf = map[string]string{
 	"PlanConfig.P":                "--p",
 	"PlanConfig.K":                "--k",
 	"PlanConfig.Steps":            "--batches",
+	"PlanConfig.Rank":             "--rank",
+	"PlanConfig.World":            "--world",
 }
 
 // asFlags puts the flags in the place of the library's limits that come from them.

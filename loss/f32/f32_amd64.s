@@ -187,3 +187,2578 @@ loop:
 done:
 	VZEROUPPER
 	RET
+
+// func productAVX512(dst *float32, init *float32, a *float32, b *float32, dim int, panels int)
+// Requires: AVX, AVX512F
+TEXT ·productAVX512(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), AX
+	MOVQ init+8(FP), CX
+	MOVQ a+16(FP), DX
+	MOVQ b+24(FP), BX
+	MOVQ dim+32(FP), SI
+	MOVQ panels+40(FP), DI
+	MOVQ DI, R8
+	SHLQ $0x07, R8
+
+panel:
+	VMOVUPS (CX), Z0
+	VMOVUPS 64(CX), Z1
+	VMOVAPS Z0, Z2
+	VMOVAPS Z1, Z3
+	VMOVAPS Z0, Z4
+	VMOVAPS Z1, Z5
+	VMOVAPS Z0, Z6
+	VMOVAPS Z1, Z7
+	VMOVAPS Z0, Z8
+	VMOVAPS Z1, Z9
+	VMOVAPS Z0, Z10
+	VMOVAPS Z1, Z11
+	VMOVAPS Z0, Z12
+	VMOVAPS Z1, Z13
+	VMOVAPS Z0, Z14
+	VMOVAPS Z1, Z15
+	VMOVAPS Z0, Z16
+	VMOVAPS Z1, Z17
+	VMOVAPS Z0, Z18
+	VMOVAPS Z1, Z19
+	VMOVAPS Z0, Z20
+	VMOVAPS Z1, Z21
+	VMOVAPS Z0, Z22
+	VMOVAPS Z1, Z23
+	MOVQ    DX, R9
+	MOVQ    SI, R10
+
+step:
+	VMOVUPS      (BX), Z24
+	VMOVUPS      64(BX), Z25
+	VBROADCASTSS (R9), Z26
+	VFMADD231PS  Z26, Z24, Z0
+	VFMADD231PS  Z26, Z25, Z1
+	VBROADCASTSS 4(R9), Z26
+	VFMADD231PS  Z26, Z24, Z2
+	VFMADD231PS  Z26, Z25, Z3
+	VBROADCASTSS 8(R9), Z26
+	VFMADD231PS  Z26, Z24, Z4
+	VFMADD231PS  Z26, Z25, Z5
+	VBROADCASTSS 12(R9), Z26
+	VFMADD231PS  Z26, Z24, Z6
+	VFMADD231PS  Z26, Z25, Z7
+	VBROADCASTSS 16(R9), Z26
+	VFMADD231PS  Z26, Z24, Z8
+	VFMADD231PS  Z26, Z25, Z9
+	VBROADCASTSS 20(R9), Z26
+	VFMADD231PS  Z26, Z24, Z10
+	VFMADD231PS  Z26, Z25, Z11
+	VBROADCASTSS 24(R9), Z26
+	VFMADD231PS  Z26, Z24, Z12
+	VFMADD231PS  Z26, Z25, Z13
+	VBROADCASTSS 28(R9), Z26
+	VFMADD231PS  Z26, Z24, Z14
+	VFMADD231PS  Z26, Z25, Z15
+	VBROADCASTSS 32(R9), Z26
+	VFMADD231PS  Z26, Z24, Z16
+	VFMADD231PS  Z26, Z25, Z17
+	VBROADCASTSS 36(R9), Z26
+	VFMADD231PS  Z26, Z24, Z18
+	VFMADD231PS  Z26, Z25, Z19
+	VBROADCASTSS 40(R9), Z26
+	VFMADD231PS  Z26, Z24, Z20
+	VFMADD231PS  Z26, Z25, Z21
+	VBROADCASTSS 44(R9), Z26
+	VFMADD231PS  Z26, Z24, Z22
+	VFMADD231PS  Z26, Z25, Z23
+	ADDQ         $0x30, R9
+	SUBQ         $-128, BX
+	DECQ         R10
+	JNZ          step
+	MOVQ         AX, R9
+	VMOVUPS      Z0, (R9)
+	VMOVUPS      Z1, 64(R9)
+	ADDQ         R8, R9
+	VMOVUPS      Z2, (R9)
+	VMOVUPS      Z3, 64(R9)
+	ADDQ         R8, R9
+	VMOVUPS      Z4, (R9)
+	VMOVUPS      Z5, 64(R9)
+	ADDQ         R8, R9
+	VMOVUPS      Z6, (R9)
+	VMOVUPS      Z7, 64(R9)
+	ADDQ         R8, R9
+	VMOVUPS      Z8, (R9)
+	VMOVUPS      Z9, 64(R9)
+	ADDQ         R8, R9
+	VMOVUPS      Z10, (R9)
+	VMOVUPS      Z11, 64(R9)
+	ADDQ         R8, R9
+	VMOVUPS      Z12, (R9)
+	VMOVUPS      Z13, 64(R9)
+	ADDQ         R8, R9
+	VMOVUPS      Z14, (R9)
+	VMOVUPS      Z15, 64(R9)
+	ADDQ         R8, R9
+	VMOVUPS      Z16, (R9)
+	VMOVUPS      Z17, 64(R9)
+	ADDQ         R8, R9
+	VMOVUPS      Z18, (R9)
+	VMOVUPS      Z19, 64(R9)
+	ADDQ         R8, R9
+	VMOVUPS      Z20, (R9)
+	VMOVUPS      Z21, 64(R9)
+	ADDQ         R8, R9
+	VMOVUPS      Z22, (R9)
+	VMOVUPS      Z23, 64(R9)
+	SUBQ         $-128, AX
+	SUBQ         $-128, CX
+	DECQ         DI
+	JNZ          panel
+	VZEROUPPER
+	RET
+
+// func productAVX2(dst *float32, init *float32, a *float32, b *float32, dim int, panels int)
+// Requires: AVX, FMA3
+TEXT ·productAVX2(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), AX
+	MOVQ init+8(FP), CX
+	MOVQ a+16(FP), DX
+	MOVQ b+24(FP), BX
+	MOVQ dim+32(FP), SI
+	MOVQ panels+40(FP), DI
+	MOVQ DI, R8
+	SHLQ $0x07, R8
+
+panel:
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVAPS Y0, Y2
+	VMOVAPS Y1, Y3
+	VMOVAPS Y0, Y4
+	VMOVAPS Y1, Y5
+	VMOVAPS Y0, Y6
+	VMOVAPS Y1, Y7
+	VMOVAPS Y0, Y8
+	VMOVAPS Y1, Y9
+	VMOVAPS Y0, Y10
+	VMOVAPS Y1, Y11
+	MOVQ    DX, R9
+	MOVQ    SI, R10
+
+step:
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	VBROADCASTSS (R9), Y14
+	VFMADD231PS  Y14, Y12, Y0
+	VFMADD231PS  Y14, Y13, Y1
+	VBROADCASTSS 4(R9), Y14
+	VFMADD231PS  Y14, Y12, Y2
+	VFMADD231PS  Y14, Y13, Y3
+	VBROADCASTSS 8(R9), Y14
+	VFMADD231PS  Y14, Y12, Y4
+	VFMADD231PS  Y14, Y13, Y5
+	VBROADCASTSS 12(R9), Y14
+	VFMADD231PS  Y14, Y12, Y6
+	VFMADD231PS  Y14, Y13, Y7
+	VBROADCASTSS 16(R9), Y14
+	VFMADD231PS  Y14, Y12, Y8
+	VFMADD231PS  Y14, Y13, Y9
+	VBROADCASTSS 20(R9), Y14
+	VFMADD231PS  Y14, Y12, Y10
+	VFMADD231PS  Y14, Y13, Y11
+	ADDQ         $0x30, R9
+	SUBQ         $-128, BX
+	DECQ         R10
+	JNZ          step
+	MOVQ         AX, R9
+	VMOVUPS      Y0, (R9)
+	VMOVUPS      Y1, 32(R9)
+	ADDQ         R8, R9
+	VMOVUPS      Y2, (R9)
+	VMOVUPS      Y3, 32(R9)
+	ADDQ         R8, R9
+	VMOVUPS      Y4, (R9)
+	VMOVUPS      Y5, 32(R9)
+	ADDQ         R8, R9
+	VMOVUPS      Y6, (R9)
+	VMOVUPS      Y7, 32(R9)
+	ADDQ         R8, R9
+	VMOVUPS      Y8, (R9)
+	VMOVUPS      Y9, 32(R9)
+	ADDQ         R8, R9
+	VMOVUPS      Y10, (R9)
+	VMOVUPS      Y11, 32(R9)
+	SUBQ         $-128, AX
+	SUBQ         $-128, CX
+	DECQ         DI
+	JNZ          panel
+	VZEROUPPER
+	RET
+
+// func packAVX(dst *float32, rows *float32, dim int, eights int)
+// Requires: AVX
+TEXT ·packAVX(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), AX
+	MOVQ rows+8(FP), CX
+	MOVQ dim+16(FP), DX
+	MOVQ eights+24(FP), BX
+	SHLQ $0x02, DX
+	LEAQ (CX)(DX*4), SI
+	LEAQ (DX)(DX*2), DI
+
+loop:
+	VMOVUPS    (CX), Y0
+	VMOVUPS    (CX)(DX*1), Y2
+	VMOVUPS    (CX)(DX*2), Y3
+	VMOVUPS    (CX)(DI*1), Y4
+	VMOVUPS    (SI), Y5
+	VMOVUPS    (SI)(DX*1), Y6
+	VMOVUPS    (SI)(DX*2), Y7
+	VMOVUPS    (SI)(DI*1), Y8
+	VUNPCKLPS  Y2, Y0, Y1
+	VUNPCKHPS  Y2, Y0, Y0
+	VUNPCKLPS  Y4, Y3, Y2
+	VUNPCKHPS  Y4, Y3, Y3
+	VUNPCKLPS  Y6, Y5, Y4
+	VUNPCKHPS  Y6, Y5, Y5
+	VUNPCKLPS  Y8, Y7, Y6
+	VUNPCKHPS  Y8, Y7, Y8
+	VSHUFPS    $0x44, Y2, Y1, Y7
+	VSHUFPS    $0xee, Y2, Y1, Y1
+	VSHUFPS    $0x44, Y3, Y0, Y2
+	VSHUFPS    $0xee, Y3, Y0, Y0
+	VSHUFPS    $0x44, Y6, Y4, Y3
+	VSHUFPS    $0xee, Y6, Y4, Y4
+	VSHUFPS    $0x44, Y8, Y5, Y6
+	VSHUFPS    $0xee, Y8, Y5, Y5
+	VPERM2F128 $0x20, Y3, Y7, Y8
+	VPERM2F128 $0x31, Y3, Y7, Y3
+	VMOVUPS    Y8, (AX)
+	VMOVUPS    Y3, 512(AX)
+	VPERM2F128 $0x20, Y4, Y1, Y3
+	VPERM2F128 $0x31, Y4, Y1, Y1
+	VMOVUPS    Y3, 128(AX)
+	VMOVUPS    Y1, 640(AX)
+	VPERM2F128 $0x20, Y6, Y2, Y1
+	VPERM2F128 $0x31, Y6, Y2, Y2
+	VMOVUPS    Y1, 256(AX)
+	VMOVUPS    Y2, 768(AX)
+	VPERM2F128 $0x20, Y5, Y0, Y1
+	VPERM2F128 $0x31, Y5, Y0, Y0
+	VMOVUPS    Y1, 384(AX)
+	VMOVUPS    Y0, 896(AX)
+	ADDQ       $0x20, CX
+	ADDQ       $0x20, SI
+	ADDQ       $0x00000400, AX
+	DECQ       BX
+	JNZ        loop
+	VZEROUPPER
+	RET
+
+// func selectAVX512(dst *int32, x *float32, n int, lo float32, hi float32) int
+// Requires: AVX, AVX512F, POPCNT
+TEXT ·selectAVX512(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+16(FP), DX
+	VBROADCASTSS lo+24(FP), Z0
+	VBROADCASTSS hi+28(FP), Z1
+	VPMOVZXBD    sixteen<>+0(SB), Z2
+	VPBROADCASTD step16<>+0(SB), Z3
+	XORQ         BX, BX
+
+loop:
+	VMOVUPS       (CX), Z4
+	VCMPPS        $0x02, Z4, Z0, K1
+	VCMPPS        $0x02, Z1, Z4, K1, K1
+	VPCOMPRESSD.Z Z2, K1, Z4
+	VMOVDQU32     Z4, (AX)(BX*4)
+	KMOVW         K1, SI
+	POPCNTL       SI, SI
+	ADDQ          SI, BX
+	VPADDD        Z3, Z2, Z2
+	ADDQ          $0x40, CX
+	SUBQ          $0x10, DX
+	JNZ           loop
+	VZEROUPPER
+	MOVQ          BX, ret+32(FP)
+	RET
+
+DATA sixteen<>+0(SB)/1, $0x00
+DATA sixteen<>+1(SB)/1, $0x01
+DATA sixteen<>+2(SB)/1, $0x02
+DATA sixteen<>+3(SB)/1, $0x03
+DATA sixteen<>+4(SB)/1, $0x04
+DATA sixteen<>+5(SB)/1, $0x05
+DATA sixteen<>+6(SB)/1, $0x06
+DATA sixteen<>+7(SB)/1, $0x07
+DATA sixteen<>+8(SB)/1, $0x08
+DATA sixteen<>+9(SB)/1, $0x09
+DATA sixteen<>+10(SB)/1, $0x0a
+DATA sixteen<>+11(SB)/1, $0x0b
+DATA sixteen<>+12(SB)/1, $0x0c
+DATA sixteen<>+13(SB)/1, $0x0d
+DATA sixteen<>+14(SB)/1, $0x0e
+DATA sixteen<>+15(SB)/1, $0x0f
+GLOBL sixteen<>(SB), RODATA|NOPTR, $16
+
+DATA step16<>+0(SB)/4, $0x00000010
+GLOBL step16<>(SB), RODATA|NOPTR, $4
+
+DATA places<>+0(SB)/1, $0x00
+DATA places<>+1(SB)/1, $0x00
+DATA places<>+2(SB)/1, $0x00
+DATA places<>+3(SB)/1, $0x00
+DATA places<>+4(SB)/1, $0x00
+DATA places<>+5(SB)/1, $0x00
+DATA places<>+6(SB)/1, $0x00
+DATA places<>+7(SB)/1, $0x00
+DATA places<>+8(SB)/1, $0x00
+DATA places<>+9(SB)/1, $0x00
+DATA places<>+10(SB)/1, $0x00
+DATA places<>+11(SB)/1, $0x00
+DATA places<>+12(SB)/1, $0x00
+DATA places<>+13(SB)/1, $0x00
+DATA places<>+14(SB)/1, $0x00
+DATA places<>+15(SB)/1, $0x00
+DATA places<>+16(SB)/1, $0x01
+DATA places<>+17(SB)/1, $0x00
+DATA places<>+18(SB)/1, $0x00
+DATA places<>+19(SB)/1, $0x00
+DATA places<>+20(SB)/1, $0x00
+DATA places<>+21(SB)/1, $0x00
+DATA places<>+22(SB)/1, $0x00
+DATA places<>+23(SB)/1, $0x00
+DATA places<>+24(SB)/1, $0x00
+DATA places<>+25(SB)/1, $0x01
+DATA places<>+26(SB)/1, $0x00
+DATA places<>+27(SB)/1, $0x00
+DATA places<>+28(SB)/1, $0x00
+DATA places<>+29(SB)/1, $0x00
+DATA places<>+30(SB)/1, $0x00
+DATA places<>+31(SB)/1, $0x00
+DATA places<>+32(SB)/1, $0x02
+DATA places<>+33(SB)/1, $0x00
+DATA places<>+34(SB)/1, $0x00
+DATA places<>+35(SB)/1, $0x00
+DATA places<>+36(SB)/1, $0x00
+DATA places<>+37(SB)/1, $0x00
+DATA places<>+38(SB)/1, $0x00
+DATA places<>+39(SB)/1, $0x00
+DATA places<>+40(SB)/1, $0x00
+DATA places<>+41(SB)/1, $0x02
+DATA places<>+42(SB)/1, $0x00
+DATA places<>+43(SB)/1, $0x00
+DATA places<>+44(SB)/1, $0x00
+DATA places<>+45(SB)/1, $0x00
+DATA places<>+46(SB)/1, $0x00
+DATA places<>+47(SB)/1, $0x00
+DATA places<>+48(SB)/1, $0x01
+DATA places<>+49(SB)/1, $0x02
+DATA places<>+50(SB)/1, $0x00
+DATA places<>+51(SB)/1, $0x00
+DATA places<>+52(SB)/1, $0x00
+DATA places<>+53(SB)/1, $0x00
+DATA places<>+54(SB)/1, $0x00
+DATA places<>+55(SB)/1, $0x00
+DATA places<>+56(SB)/1, $0x00
+DATA places<>+57(SB)/1, $0x01
+DATA places<>+58(SB)/1, $0x02
+DATA places<>+59(SB)/1, $0x00
+DATA places<>+60(SB)/1, $0x00
+DATA places<>+61(SB)/1, $0x00
+DATA places<>+62(SB)/1, $0x00
+DATA places<>+63(SB)/1, $0x00
+DATA places<>+64(SB)/1, $0x03
+DATA places<>+65(SB)/1, $0x00
+DATA places<>+66(SB)/1, $0x00
+DATA places<>+67(SB)/1, $0x00
+DATA places<>+68(SB)/1, $0x00
+DATA places<>+69(SB)/1, $0x00
+DATA places<>+70(SB)/1, $0x00
+DATA places<>+71(SB)/1, $0x00
+DATA places<>+72(SB)/1, $0x00
+DATA places<>+73(SB)/1, $0x03
+DATA places<>+74(SB)/1, $0x00
+DATA places<>+75(SB)/1, $0x00
+DATA places<>+76(SB)/1, $0x00
+DATA places<>+77(SB)/1, $0x00
+DATA places<>+78(SB)/1, $0x00
+DATA places<>+79(SB)/1, $0x00
+DATA places<>+80(SB)/1, $0x01
+DATA places<>+81(SB)/1, $0x03
+DATA places<>+82(SB)/1, $0x00
+DATA places<>+83(SB)/1, $0x00
+DATA places<>+84(SB)/1, $0x00
+DATA places<>+85(SB)/1, $0x00
+DATA places<>+86(SB)/1, $0x00
+DATA places<>+87(SB)/1, $0x00
+DATA places<>+88(SB)/1, $0x00
+DATA places<>+89(SB)/1, $0x01
+DATA places<>+90(SB)/1, $0x03
+DATA places<>+91(SB)/1, $0x00
+DATA places<>+92(SB)/1, $0x00
+DATA places<>+93(SB)/1, $0x00
+DATA places<>+94(SB)/1, $0x00
+DATA places<>+95(SB)/1, $0x00
+DATA places<>+96(SB)/1, $0x02
+DATA places<>+97(SB)/1, $0x03
+DATA places<>+98(SB)/1, $0x00
+DATA places<>+99(SB)/1, $0x00
+DATA places<>+100(SB)/1, $0x00
+DATA places<>+101(SB)/1, $0x00
+DATA places<>+102(SB)/1, $0x00
+DATA places<>+103(SB)/1, $0x00
+DATA places<>+104(SB)/1, $0x00
+DATA places<>+105(SB)/1, $0x02
+DATA places<>+106(SB)/1, $0x03
+DATA places<>+107(SB)/1, $0x00
+DATA places<>+108(SB)/1, $0x00
+DATA places<>+109(SB)/1, $0x00
+DATA places<>+110(SB)/1, $0x00
+DATA places<>+111(SB)/1, $0x00
+DATA places<>+112(SB)/1, $0x01
+DATA places<>+113(SB)/1, $0x02
+DATA places<>+114(SB)/1, $0x03
+DATA places<>+115(SB)/1, $0x00
+DATA places<>+116(SB)/1, $0x00
+DATA places<>+117(SB)/1, $0x00
+DATA places<>+118(SB)/1, $0x00
+DATA places<>+119(SB)/1, $0x00
+DATA places<>+120(SB)/1, $0x00
+DATA places<>+121(SB)/1, $0x01
+DATA places<>+122(SB)/1, $0x02
+DATA places<>+123(SB)/1, $0x03
+DATA places<>+124(SB)/1, $0x00
+DATA places<>+125(SB)/1, $0x00
+DATA places<>+126(SB)/1, $0x00
+DATA places<>+127(SB)/1, $0x00
+DATA places<>+128(SB)/1, $0x04
+DATA places<>+129(SB)/1, $0x00
+DATA places<>+130(SB)/1, $0x00
+DATA places<>+131(SB)/1, $0x00
+DATA places<>+132(SB)/1, $0x00
+DATA places<>+133(SB)/1, $0x00
+DATA places<>+134(SB)/1, $0x00
+DATA places<>+135(SB)/1, $0x00
+DATA places<>+136(SB)/1, $0x00
+DATA places<>+137(SB)/1, $0x04
+DATA places<>+138(SB)/1, $0x00
+DATA places<>+139(SB)/1, $0x00
+DATA places<>+140(SB)/1, $0x00
+DATA places<>+141(SB)/1, $0x00
+DATA places<>+142(SB)/1, $0x00
+DATA places<>+143(SB)/1, $0x00
+DATA places<>+144(SB)/1, $0x01
+DATA places<>+145(SB)/1, $0x04
+DATA places<>+146(SB)/1, $0x00
+DATA places<>+147(SB)/1, $0x00
+DATA places<>+148(SB)/1, $0x00
+DATA places<>+149(SB)/1, $0x00
+DATA places<>+150(SB)/1, $0x00
+DATA places<>+151(SB)/1, $0x00
+DATA places<>+152(SB)/1, $0x00
+DATA places<>+153(SB)/1, $0x01
+DATA places<>+154(SB)/1, $0x04
+DATA places<>+155(SB)/1, $0x00
+DATA places<>+156(SB)/1, $0x00
+DATA places<>+157(SB)/1, $0x00
+DATA places<>+158(SB)/1, $0x00
+DATA places<>+159(SB)/1, $0x00
+DATA places<>+160(SB)/1, $0x02
+DATA places<>+161(SB)/1, $0x04
+DATA places<>+162(SB)/1, $0x00
+DATA places<>+163(SB)/1, $0x00
+DATA places<>+164(SB)/1, $0x00
+DATA places<>+165(SB)/1, $0x00
+DATA places<>+166(SB)/1, $0x00
+DATA places<>+167(SB)/1, $0x00
+DATA places<>+168(SB)/1, $0x00
+DATA places<>+169(SB)/1, $0x02
+DATA places<>+170(SB)/1, $0x04
+DATA places<>+171(SB)/1, $0x00
+DATA places<>+172(SB)/1, $0x00
+DATA places<>+173(SB)/1, $0x00
+DATA places<>+174(SB)/1, $0x00
+DATA places<>+175(SB)/1, $0x00
+DATA places<>+176(SB)/1, $0x01
+DATA places<>+177(SB)/1, $0x02
+DATA places<>+178(SB)/1, $0x04
+DATA places<>+179(SB)/1, $0x00
+DATA places<>+180(SB)/1, $0x00
+DATA places<>+181(SB)/1, $0x00
+DATA places<>+182(SB)/1, $0x00
+DATA places<>+183(SB)/1, $0x00
+DATA places<>+184(SB)/1, $0x00
+DATA places<>+185(SB)/1, $0x01
+DATA places<>+186(SB)/1, $0x02
+DATA places<>+187(SB)/1, $0x04
+DATA places<>+188(SB)/1, $0x00
+DATA places<>+189(SB)/1, $0x00
+DATA places<>+190(SB)/1, $0x00
+DATA places<>+191(SB)/1, $0x00
+DATA places<>+192(SB)/1, $0x03
+DATA places<>+193(SB)/1, $0x04
+DATA places<>+194(SB)/1, $0x00
+DATA places<>+195(SB)/1, $0x00
+DATA places<>+196(SB)/1, $0x00
+DATA places<>+197(SB)/1, $0x00
+DATA places<>+198(SB)/1, $0x00
+DATA places<>+199(SB)/1, $0x00
+DATA places<>+200(SB)/1, $0x00
+DATA places<>+201(SB)/1, $0x03
+DATA places<>+202(SB)/1, $0x04
+DATA places<>+203(SB)/1, $0x00
+DATA places<>+204(SB)/1, $0x00
+DATA places<>+205(SB)/1, $0x00
+DATA places<>+206(SB)/1, $0x00
+DATA places<>+207(SB)/1, $0x00
+DATA places<>+208(SB)/1, $0x01
+DATA places<>+209(SB)/1, $0x03
+DATA places<>+210(SB)/1, $0x04
+DATA places<>+211(SB)/1, $0x00
+DATA places<>+212(SB)/1, $0x00
+DATA places<>+213(SB)/1, $0x00
+DATA places<>+214(SB)/1, $0x00
+DATA places<>+215(SB)/1, $0x00
+DATA places<>+216(SB)/1, $0x00
+DATA places<>+217(SB)/1, $0x01
+DATA places<>+218(SB)/1, $0x03
+DATA places<>+219(SB)/1, $0x04
+DATA places<>+220(SB)/1, $0x00
+DATA places<>+221(SB)/1, $0x00
+DATA places<>+222(SB)/1, $0x00
+DATA places<>+223(SB)/1, $0x00
+DATA places<>+224(SB)/1, $0x02
+DATA places<>+225(SB)/1, $0x03
+DATA places<>+226(SB)/1, $0x04
+DATA places<>+227(SB)/1, $0x00
+DATA places<>+228(SB)/1, $0x00
+DATA places<>+229(SB)/1, $0x00
+DATA places<>+230(SB)/1, $0x00
+DATA places<>+231(SB)/1, $0x00
+DATA places<>+232(SB)/1, $0x00
+DATA places<>+233(SB)/1, $0x02
+DATA places<>+234(SB)/1, $0x03
+DATA places<>+235(SB)/1, $0x04
+DATA places<>+236(SB)/1, $0x00
+DATA places<>+237(SB)/1, $0x00
+DATA places<>+238(SB)/1, $0x00
+DATA places<>+239(SB)/1, $0x00
+DATA places<>+240(SB)/1, $0x01
+DATA places<>+241(SB)/1, $0x02
+DATA places<>+242(SB)/1, $0x03
+DATA places<>+243(SB)/1, $0x04
+DATA places<>+244(SB)/1, $0x00
+DATA places<>+245(SB)/1, $0x00
+DATA places<>+246(SB)/1, $0x00
+DATA places<>+247(SB)/1, $0x00
+DATA places<>+248(SB)/1, $0x00
+DATA places<>+249(SB)/1, $0x01
+DATA places<>+250(SB)/1, $0x02
+DATA places<>+251(SB)/1, $0x03
+DATA places<>+252(SB)/1, $0x04
+DATA places<>+253(SB)/1, $0x00
+DATA places<>+254(SB)/1, $0x00
+DATA places<>+255(SB)/1, $0x00
+DATA places<>+256(SB)/1, $0x05
+DATA places<>+257(SB)/1, $0x00
+DATA places<>+258(SB)/1, $0x00
+DATA places<>+259(SB)/1, $0x00
+DATA places<>+260(SB)/1, $0x00
+DATA places<>+261(SB)/1, $0x00
+DATA places<>+262(SB)/1, $0x00
+DATA places<>+263(SB)/1, $0x00
+DATA places<>+264(SB)/1, $0x00
+DATA places<>+265(SB)/1, $0x05
+DATA places<>+266(SB)/1, $0x00
+DATA places<>+267(SB)/1, $0x00
+DATA places<>+268(SB)/1, $0x00
+DATA places<>+269(SB)/1, $0x00
+DATA places<>+270(SB)/1, $0x00
+DATA places<>+271(SB)/1, $0x00
+DATA places<>+272(SB)/1, $0x01
+DATA places<>+273(SB)/1, $0x05
+DATA places<>+274(SB)/1, $0x00
+DATA places<>+275(SB)/1, $0x00
+DATA places<>+276(SB)/1, $0x00
+DATA places<>+277(SB)/1, $0x00
+DATA places<>+278(SB)/1, $0x00
+DATA places<>+279(SB)/1, $0x00
+DATA places<>+280(SB)/1, $0x00
+DATA places<>+281(SB)/1, $0x01
+DATA places<>+282(SB)/1, $0x05
+DATA places<>+283(SB)/1, $0x00
+DATA places<>+284(SB)/1, $0x00
+DATA places<>+285(SB)/1, $0x00
+DATA places<>+286(SB)/1, $0x00
+DATA places<>+287(SB)/1, $0x00
+DATA places<>+288(SB)/1, $0x02
+DATA places<>+289(SB)/1, $0x05
+DATA places<>+290(SB)/1, $0x00
+DATA places<>+291(SB)/1, $0x00
+DATA places<>+292(SB)/1, $0x00
+DATA places<>+293(SB)/1, $0x00
+DATA places<>+294(SB)/1, $0x00
+DATA places<>+295(SB)/1, $0x00
+DATA places<>+296(SB)/1, $0x00
+DATA places<>+297(SB)/1, $0x02
+DATA places<>+298(SB)/1, $0x05
+DATA places<>+299(SB)/1, $0x00
+DATA places<>+300(SB)/1, $0x00
+DATA places<>+301(SB)/1, $0x00
+DATA places<>+302(SB)/1, $0x00
+DATA places<>+303(SB)/1, $0x00
+DATA places<>+304(SB)/1, $0x01
+DATA places<>+305(SB)/1, $0x02
+DATA places<>+306(SB)/1, $0x05
+DATA places<>+307(SB)/1, $0x00
+DATA places<>+308(SB)/1, $0x00
+DATA places<>+309(SB)/1, $0x00
+DATA places<>+310(SB)/1, $0x00
+DATA places<>+311(SB)/1, $0x00
+DATA places<>+312(SB)/1, $0x00
+DATA places<>+313(SB)/1, $0x01
+DATA places<>+314(SB)/1, $0x02
+DATA places<>+315(SB)/1, $0x05
+DATA places<>+316(SB)/1, $0x00
+DATA places<>+317(SB)/1, $0x00
+DATA places<>+318(SB)/1, $0x00
+DATA places<>+319(SB)/1, $0x00
+DATA places<>+320(SB)/1, $0x03
+DATA places<>+321(SB)/1, $0x05
+DATA places<>+322(SB)/1, $0x00
+DATA places<>+323(SB)/1, $0x00
+DATA places<>+324(SB)/1, $0x00
+DATA places<>+325(SB)/1, $0x00
+DATA places<>+326(SB)/1, $0x00
+DATA places<>+327(SB)/1, $0x00
+DATA places<>+328(SB)/1, $0x00
+DATA places<>+329(SB)/1, $0x03
+DATA places<>+330(SB)/1, $0x05
+DATA places<>+331(SB)/1, $0x00
+DATA places<>+332(SB)/1, $0x00
+DATA places<>+333(SB)/1, $0x00
+DATA places<>+334(SB)/1, $0x00
+DATA places<>+335(SB)/1, $0x00
+DATA places<>+336(SB)/1, $0x01
+DATA places<>+337(SB)/1, $0x03
+DATA places<>+338(SB)/1, $0x05
+DATA places<>+339(SB)/1, $0x00
+DATA places<>+340(SB)/1, $0x00
+DATA places<>+341(SB)/1, $0x00
+DATA places<>+342(SB)/1, $0x00
+DATA places<>+343(SB)/1, $0x00
+DATA places<>+344(SB)/1, $0x00
+DATA places<>+345(SB)/1, $0x01
+DATA places<>+346(SB)/1, $0x03
+DATA places<>+347(SB)/1, $0x05
+DATA places<>+348(SB)/1, $0x00
+DATA places<>+349(SB)/1, $0x00
+DATA places<>+350(SB)/1, $0x00
+DATA places<>+351(SB)/1, $0x00
+DATA places<>+352(SB)/1, $0x02
+DATA places<>+353(SB)/1, $0x03
+DATA places<>+354(SB)/1, $0x05
+DATA places<>+355(SB)/1, $0x00
+DATA places<>+356(SB)/1, $0x00
+DATA places<>+357(SB)/1, $0x00
+DATA places<>+358(SB)/1, $0x00
+DATA places<>+359(SB)/1, $0x00
+DATA places<>+360(SB)/1, $0x00
+DATA places<>+361(SB)/1, $0x02
+DATA places<>+362(SB)/1, $0x03
+DATA places<>+363(SB)/1, $0x05
+DATA places<>+364(SB)/1, $0x00
+DATA places<>+365(SB)/1, $0x00
+DATA places<>+366(SB)/1, $0x00
+DATA places<>+367(SB)/1, $0x00
+DATA places<>+368(SB)/1, $0x01
+DATA places<>+369(SB)/1, $0x02
+DATA places<>+370(SB)/1, $0x03
+DATA places<>+371(SB)/1, $0x05
+DATA places<>+372(SB)/1, $0x00
+DATA places<>+373(SB)/1, $0x00
+DATA places<>+374(SB)/1, $0x00
+DATA places<>+375(SB)/1, $0x00
+DATA places<>+376(SB)/1, $0x00
+DATA places<>+377(SB)/1, $0x01
+DATA places<>+378(SB)/1, $0x02
+DATA places<>+379(SB)/1, $0x03
+DATA places<>+380(SB)/1, $0x05
+DATA places<>+381(SB)/1, $0x00
+DATA places<>+382(SB)/1, $0x00
+DATA places<>+383(SB)/1, $0x00
+DATA places<>+384(SB)/1, $0x04
+DATA places<>+385(SB)/1, $0x05
+DATA places<>+386(SB)/1, $0x00
+DATA places<>+387(SB)/1, $0x00
+DATA places<>+388(SB)/1, $0x00
+DATA places<>+389(SB)/1, $0x00
+DATA places<>+390(SB)/1, $0x00
+DATA places<>+391(SB)/1, $0x00
+DATA places<>+392(SB)/1, $0x00
+DATA places<>+393(SB)/1, $0x04
+DATA places<>+394(SB)/1, $0x05
+DATA places<>+395(SB)/1, $0x00
+DATA places<>+396(SB)/1, $0x00
+DATA places<>+397(SB)/1, $0x00
+DATA places<>+398(SB)/1, $0x00
+DATA places<>+399(SB)/1, $0x00
+DATA places<>+400(SB)/1, $0x01
+DATA places<>+401(SB)/1, $0x04
+DATA places<>+402(SB)/1, $0x05
+DATA places<>+403(SB)/1, $0x00
+DATA places<>+404(SB)/1, $0x00
+DATA places<>+405(SB)/1, $0x00
+DATA places<>+406(SB)/1, $0x00
+DATA places<>+407(SB)/1, $0x00
+DATA places<>+408(SB)/1, $0x00
+DATA places<>+409(SB)/1, $0x01
+DATA places<>+410(SB)/1, $0x04
+DATA places<>+411(SB)/1, $0x05
+DATA places<>+412(SB)/1, $0x00
+DATA places<>+413(SB)/1, $0x00
+DATA places<>+414(SB)/1, $0x00
+DATA places<>+415(SB)/1, $0x00
+DATA places<>+416(SB)/1, $0x02
+DATA places<>+417(SB)/1, $0x04
+DATA places<>+418(SB)/1, $0x05
+DATA places<>+419(SB)/1, $0x00
+DATA places<>+420(SB)/1, $0x00
+DATA places<>+421(SB)/1, $0x00
+DATA places<>+422(SB)/1, $0x00
+DATA places<>+423(SB)/1, $0x00
+DATA places<>+424(SB)/1, $0x00
+DATA places<>+425(SB)/1, $0x02
+DATA places<>+426(SB)/1, $0x04
+DATA places<>+427(SB)/1, $0x05
+DATA places<>+428(SB)/1, $0x00
+DATA places<>+429(SB)/1, $0x00
+DATA places<>+430(SB)/1, $0x00
+DATA places<>+431(SB)/1, $0x00
+DATA places<>+432(SB)/1, $0x01
+DATA places<>+433(SB)/1, $0x02
+DATA places<>+434(SB)/1, $0x04
+DATA places<>+435(SB)/1, $0x05
+DATA places<>+436(SB)/1, $0x00
+DATA places<>+437(SB)/1, $0x00
+DATA places<>+438(SB)/1, $0x00
+DATA places<>+439(SB)/1, $0x00
+DATA places<>+440(SB)/1, $0x00
+DATA places<>+441(SB)/1, $0x01
+DATA places<>+442(SB)/1, $0x02
+DATA places<>+443(SB)/1, $0x04
+DATA places<>+444(SB)/1, $0x05
+DATA places<>+445(SB)/1, $0x00
+DATA places<>+446(SB)/1, $0x00
+DATA places<>+447(SB)/1, $0x00
+DATA places<>+448(SB)/1, $0x03
+DATA places<>+449(SB)/1, $0x04
+DATA places<>+450(SB)/1, $0x05
+DATA places<>+451(SB)/1, $0x00
+DATA places<>+452(SB)/1, $0x00
+DATA places<>+453(SB)/1, $0x00
+DATA places<>+454(SB)/1, $0x00
+DATA places<>+455(SB)/1, $0x00
+DATA places<>+456(SB)/1, $0x00
+DATA places<>+457(SB)/1, $0x03
+DATA places<>+458(SB)/1, $0x04
+DATA places<>+459(SB)/1, $0x05
+DATA places<>+460(SB)/1, $0x00
+DATA places<>+461(SB)/1, $0x00
+DATA places<>+462(SB)/1, $0x00
+DATA places<>+463(SB)/1, $0x00
+DATA places<>+464(SB)/1, $0x01
+DATA places<>+465(SB)/1, $0x03
+DATA places<>+466(SB)/1, $0x04
+DATA places<>+467(SB)/1, $0x05
+DATA places<>+468(SB)/1, $0x00
+DATA places<>+469(SB)/1, $0x00
+DATA places<>+470(SB)/1, $0x00
+DATA places<>+471(SB)/1, $0x00
+DATA places<>+472(SB)/1, $0x00
+DATA places<>+473(SB)/1, $0x01
+DATA places<>+474(SB)/1, $0x03
+DATA places<>+475(SB)/1, $0x04
+DATA places<>+476(SB)/1, $0x05
+DATA places<>+477(SB)/1, $0x00
+DATA places<>+478(SB)/1, $0x00
+DATA places<>+479(SB)/1, $0x00
+DATA places<>+480(SB)/1, $0x02
+DATA places<>+481(SB)/1, $0x03
+DATA places<>+482(SB)/1, $0x04
+DATA places<>+483(SB)/1, $0x05
+DATA places<>+484(SB)/1, $0x00
+DATA places<>+485(SB)/1, $0x00
+DATA places<>+486(SB)/1, $0x00
+DATA places<>+487(SB)/1, $0x00
+DATA places<>+488(SB)/1, $0x00
+DATA places<>+489(SB)/1, $0x02
+DATA places<>+490(SB)/1, $0x03
+DATA places<>+491(SB)/1, $0x04
+DATA places<>+492(SB)/1, $0x05
+DATA places<>+493(SB)/1, $0x00
+DATA places<>+494(SB)/1, $0x00
+DATA places<>+495(SB)/1, $0x00
+DATA places<>+496(SB)/1, $0x01
+DATA places<>+497(SB)/1, $0x02
+DATA places<>+498(SB)/1, $0x03
+DATA places<>+499(SB)/1, $0x04
+DATA places<>+500(SB)/1, $0x05
+DATA places<>+501(SB)/1, $0x00
+DATA places<>+502(SB)/1, $0x00
+DATA places<>+503(SB)/1, $0x00
+DATA places<>+504(SB)/1, $0x00
+DATA places<>+505(SB)/1, $0x01
+DATA places<>+506(SB)/1, $0x02
+DATA places<>+507(SB)/1, $0x03
+DATA places<>+508(SB)/1, $0x04
+DATA places<>+509(SB)/1, $0x05
+DATA places<>+510(SB)/1, $0x00
+DATA places<>+511(SB)/1, $0x00
+DATA places<>+512(SB)/1, $0x06
+DATA places<>+513(SB)/1, $0x00
+DATA places<>+514(SB)/1, $0x00
+DATA places<>+515(SB)/1, $0x00
+DATA places<>+516(SB)/1, $0x00
+DATA places<>+517(SB)/1, $0x00
+DATA places<>+518(SB)/1, $0x00
+DATA places<>+519(SB)/1, $0x00
+DATA places<>+520(SB)/1, $0x00
+DATA places<>+521(SB)/1, $0x06
+DATA places<>+522(SB)/1, $0x00
+DATA places<>+523(SB)/1, $0x00
+DATA places<>+524(SB)/1, $0x00
+DATA places<>+525(SB)/1, $0x00
+DATA places<>+526(SB)/1, $0x00
+DATA places<>+527(SB)/1, $0x00
+DATA places<>+528(SB)/1, $0x01
+DATA places<>+529(SB)/1, $0x06
+DATA places<>+530(SB)/1, $0x00
+DATA places<>+531(SB)/1, $0x00
+DATA places<>+532(SB)/1, $0x00
+DATA places<>+533(SB)/1, $0x00
+DATA places<>+534(SB)/1, $0x00
+DATA places<>+535(SB)/1, $0x00
+DATA places<>+536(SB)/1, $0x00
+DATA places<>+537(SB)/1, $0x01
+DATA places<>+538(SB)/1, $0x06
+DATA places<>+539(SB)/1, $0x00
+DATA places<>+540(SB)/1, $0x00
+DATA places<>+541(SB)/1, $0x00
+DATA places<>+542(SB)/1, $0x00
+DATA places<>+543(SB)/1, $0x00
+DATA places<>+544(SB)/1, $0x02
+DATA places<>+545(SB)/1, $0x06
+DATA places<>+546(SB)/1, $0x00
+DATA places<>+547(SB)/1, $0x00
+DATA places<>+548(SB)/1, $0x00
+DATA places<>+549(SB)/1, $0x00
+DATA places<>+550(SB)/1, $0x00
+DATA places<>+551(SB)/1, $0x00
+DATA places<>+552(SB)/1, $0x00
+DATA places<>+553(SB)/1, $0x02
+DATA places<>+554(SB)/1, $0x06
+DATA places<>+555(SB)/1, $0x00
+DATA places<>+556(SB)/1, $0x00
+DATA places<>+557(SB)/1, $0x00
+DATA places<>+558(SB)/1, $0x00
+DATA places<>+559(SB)/1, $0x00
+DATA places<>+560(SB)/1, $0x01
+DATA places<>+561(SB)/1, $0x02
+DATA places<>+562(SB)/1, $0x06
+DATA places<>+563(SB)/1, $0x00
+DATA places<>+564(SB)/1, $0x00
+DATA places<>+565(SB)/1, $0x00
+DATA places<>+566(SB)/1, $0x00
+DATA places<>+567(SB)/1, $0x00
+DATA places<>+568(SB)/1, $0x00
+DATA places<>+569(SB)/1, $0x01
+DATA places<>+570(SB)/1, $0x02
+DATA places<>+571(SB)/1, $0x06
+DATA places<>+572(SB)/1, $0x00
+DATA places<>+573(SB)/1, $0x00
+DATA places<>+574(SB)/1, $0x00
+DATA places<>+575(SB)/1, $0x00
+DATA places<>+576(SB)/1, $0x03
+DATA places<>+577(SB)/1, $0x06
+DATA places<>+578(SB)/1, $0x00
+DATA places<>+579(SB)/1, $0x00
+DATA places<>+580(SB)/1, $0x00
+DATA places<>+581(SB)/1, $0x00
+DATA places<>+582(SB)/1, $0x00
+DATA places<>+583(SB)/1, $0x00
+DATA places<>+584(SB)/1, $0x00
+DATA places<>+585(SB)/1, $0x03
+DATA places<>+586(SB)/1, $0x06
+DATA places<>+587(SB)/1, $0x00
+DATA places<>+588(SB)/1, $0x00
+DATA places<>+589(SB)/1, $0x00
+DATA places<>+590(SB)/1, $0x00
+DATA places<>+591(SB)/1, $0x00
+DATA places<>+592(SB)/1, $0x01
+DATA places<>+593(SB)/1, $0x03
+DATA places<>+594(SB)/1, $0x06
+DATA places<>+595(SB)/1, $0x00
+DATA places<>+596(SB)/1, $0x00
+DATA places<>+597(SB)/1, $0x00
+DATA places<>+598(SB)/1, $0x00
+DATA places<>+599(SB)/1, $0x00
+DATA places<>+600(SB)/1, $0x00
+DATA places<>+601(SB)/1, $0x01
+DATA places<>+602(SB)/1, $0x03
+DATA places<>+603(SB)/1, $0x06
+DATA places<>+604(SB)/1, $0x00
+DATA places<>+605(SB)/1, $0x00
+DATA places<>+606(SB)/1, $0x00
+DATA places<>+607(SB)/1, $0x00
+DATA places<>+608(SB)/1, $0x02
+DATA places<>+609(SB)/1, $0x03
+DATA places<>+610(SB)/1, $0x06
+DATA places<>+611(SB)/1, $0x00
+DATA places<>+612(SB)/1, $0x00
+DATA places<>+613(SB)/1, $0x00
+DATA places<>+614(SB)/1, $0x00
+DATA places<>+615(SB)/1, $0x00
+DATA places<>+616(SB)/1, $0x00
+DATA places<>+617(SB)/1, $0x02
+DATA places<>+618(SB)/1, $0x03
+DATA places<>+619(SB)/1, $0x06
+DATA places<>+620(SB)/1, $0x00
+DATA places<>+621(SB)/1, $0x00
+DATA places<>+622(SB)/1, $0x00
+DATA places<>+623(SB)/1, $0x00
+DATA places<>+624(SB)/1, $0x01
+DATA places<>+625(SB)/1, $0x02
+DATA places<>+626(SB)/1, $0x03
+DATA places<>+627(SB)/1, $0x06
+DATA places<>+628(SB)/1, $0x00
+DATA places<>+629(SB)/1, $0x00
+DATA places<>+630(SB)/1, $0x00
+DATA places<>+631(SB)/1, $0x00
+DATA places<>+632(SB)/1, $0x00
+DATA places<>+633(SB)/1, $0x01
+DATA places<>+634(SB)/1, $0x02
+DATA places<>+635(SB)/1, $0x03
+DATA places<>+636(SB)/1, $0x06
+DATA places<>+637(SB)/1, $0x00
+DATA places<>+638(SB)/1, $0x00
+DATA places<>+639(SB)/1, $0x00
+DATA places<>+640(SB)/1, $0x04
+DATA places<>+641(SB)/1, $0x06
+DATA places<>+642(SB)/1, $0x00
+DATA places<>+643(SB)/1, $0x00
+DATA places<>+644(SB)/1, $0x00
+DATA places<>+645(SB)/1, $0x00
+DATA places<>+646(SB)/1, $0x00
+DATA places<>+647(SB)/1, $0x00
+DATA places<>+648(SB)/1, $0x00
+DATA places<>+649(SB)/1, $0x04
+DATA places<>+650(SB)/1, $0x06
+DATA places<>+651(SB)/1, $0x00
+DATA places<>+652(SB)/1, $0x00
+DATA places<>+653(SB)/1, $0x00
+DATA places<>+654(SB)/1, $0x00
+DATA places<>+655(SB)/1, $0x00
+DATA places<>+656(SB)/1, $0x01
+DATA places<>+657(SB)/1, $0x04
+DATA places<>+658(SB)/1, $0x06
+DATA places<>+659(SB)/1, $0x00
+DATA places<>+660(SB)/1, $0x00
+DATA places<>+661(SB)/1, $0x00
+DATA places<>+662(SB)/1, $0x00
+DATA places<>+663(SB)/1, $0x00
+DATA places<>+664(SB)/1, $0x00
+DATA places<>+665(SB)/1, $0x01
+DATA places<>+666(SB)/1, $0x04
+DATA places<>+667(SB)/1, $0x06
+DATA places<>+668(SB)/1, $0x00
+DATA places<>+669(SB)/1, $0x00
+DATA places<>+670(SB)/1, $0x00
+DATA places<>+671(SB)/1, $0x00
+DATA places<>+672(SB)/1, $0x02
+DATA places<>+673(SB)/1, $0x04
+DATA places<>+674(SB)/1, $0x06
+DATA places<>+675(SB)/1, $0x00
+DATA places<>+676(SB)/1, $0x00
+DATA places<>+677(SB)/1, $0x00
+DATA places<>+678(SB)/1, $0x00
+DATA places<>+679(SB)/1, $0x00
+DATA places<>+680(SB)/1, $0x00
+DATA places<>+681(SB)/1, $0x02
+DATA places<>+682(SB)/1, $0x04
+DATA places<>+683(SB)/1, $0x06
+DATA places<>+684(SB)/1, $0x00
+DATA places<>+685(SB)/1, $0x00
+DATA places<>+686(SB)/1, $0x00
+DATA places<>+687(SB)/1, $0x00
+DATA places<>+688(SB)/1, $0x01
+DATA places<>+689(SB)/1, $0x02
+DATA places<>+690(SB)/1, $0x04
+DATA places<>+691(SB)/1, $0x06
+DATA places<>+692(SB)/1, $0x00
+DATA places<>+693(SB)/1, $0x00
+DATA places<>+694(SB)/1, $0x00
+DATA places<>+695(SB)/1, $0x00
+DATA places<>+696(SB)/1, $0x00
+DATA places<>+697(SB)/1, $0x01
+DATA places<>+698(SB)/1, $0x02
+DATA places<>+699(SB)/1, $0x04
+DATA places<>+700(SB)/1, $0x06
+DATA places<>+701(SB)/1, $0x00
+DATA places<>+702(SB)/1, $0x00
+DATA places<>+703(SB)/1, $0x00
+DATA places<>+704(SB)/1, $0x03
+DATA places<>+705(SB)/1, $0x04
+DATA places<>+706(SB)/1, $0x06
+DATA places<>+707(SB)/1, $0x00
+DATA places<>+708(SB)/1, $0x00
+DATA places<>+709(SB)/1, $0x00
+DATA places<>+710(SB)/1, $0x00
+DATA places<>+711(SB)/1, $0x00
+DATA places<>+712(SB)/1, $0x00
+DATA places<>+713(SB)/1, $0x03
+DATA places<>+714(SB)/1, $0x04
+DATA places<>+715(SB)/1, $0x06
+DATA places<>+716(SB)/1, $0x00
+DATA places<>+717(SB)/1, $0x00
+DATA places<>+718(SB)/1, $0x00
+DATA places<>+719(SB)/1, $0x00
+DATA places<>+720(SB)/1, $0x01
+DATA places<>+721(SB)/1, $0x03
+DATA places<>+722(SB)/1, $0x04
+DATA places<>+723(SB)/1, $0x06
+DATA places<>+724(SB)/1, $0x00
+DATA places<>+725(SB)/1, $0x00
+DATA places<>+726(SB)/1, $0x00
+DATA places<>+727(SB)/1, $0x00
+DATA places<>+728(SB)/1, $0x00
+DATA places<>+729(SB)/1, $0x01
+DATA places<>+730(SB)/1, $0x03
+DATA places<>+731(SB)/1, $0x04
+DATA places<>+732(SB)/1, $0x06
+DATA places<>+733(SB)/1, $0x00
+DATA places<>+734(SB)/1, $0x00
+DATA places<>+735(SB)/1, $0x00
+DATA places<>+736(SB)/1, $0x02
+DATA places<>+737(SB)/1, $0x03
+DATA places<>+738(SB)/1, $0x04
+DATA places<>+739(SB)/1, $0x06
+DATA places<>+740(SB)/1, $0x00
+DATA places<>+741(SB)/1, $0x00
+DATA places<>+742(SB)/1, $0x00
+DATA places<>+743(SB)/1, $0x00
+DATA places<>+744(SB)/1, $0x00
+DATA places<>+745(SB)/1, $0x02
+DATA places<>+746(SB)/1, $0x03
+DATA places<>+747(SB)/1, $0x04
+DATA places<>+748(SB)/1, $0x06
+DATA places<>+749(SB)/1, $0x00
+DATA places<>+750(SB)/1, $0x00
+DATA places<>+751(SB)/1, $0x00
+DATA places<>+752(SB)/1, $0x01
+DATA places<>+753(SB)/1, $0x02
+DATA places<>+754(SB)/1, $0x03
+DATA places<>+755(SB)/1, $0x04
+DATA places<>+756(SB)/1, $0x06
+DATA places<>+757(SB)/1, $0x00
+DATA places<>+758(SB)/1, $0x00
+DATA places<>+759(SB)/1, $0x00
+DATA places<>+760(SB)/1, $0x00
+DATA places<>+761(SB)/1, $0x01
+DATA places<>+762(SB)/1, $0x02
+DATA places<>+763(SB)/1, $0x03
+DATA places<>+764(SB)/1, $0x04
+DATA places<>+765(SB)/1, $0x06
+DATA places<>+766(SB)/1, $0x00
+DATA places<>+767(SB)/1, $0x00
+DATA places<>+768(SB)/1, $0x05
+DATA places<>+769(SB)/1, $0x06
+DATA places<>+770(SB)/1, $0x00
+DATA places<>+771(SB)/1, $0x00
+DATA places<>+772(SB)/1, $0x00
+DATA places<>+773(SB)/1, $0x00
+DATA places<>+774(SB)/1, $0x00
+DATA places<>+775(SB)/1, $0x00
+DATA places<>+776(SB)/1, $0x00
+DATA places<>+777(SB)/1, $0x05
+DATA places<>+778(SB)/1, $0x06
+DATA places<>+779(SB)/1, $0x00
+DATA places<>+780(SB)/1, $0x00
+DATA places<>+781(SB)/1, $0x00
+DATA places<>+782(SB)/1, $0x00
+DATA places<>+783(SB)/1, $0x00
+DATA places<>+784(SB)/1, $0x01
+DATA places<>+785(SB)/1, $0x05
+DATA places<>+786(SB)/1, $0x06
+DATA places<>+787(SB)/1, $0x00
+DATA places<>+788(SB)/1, $0x00
+DATA places<>+789(SB)/1, $0x00
+DATA places<>+790(SB)/1, $0x00
+DATA places<>+791(SB)/1, $0x00
+DATA places<>+792(SB)/1, $0x00
+DATA places<>+793(SB)/1, $0x01
+DATA places<>+794(SB)/1, $0x05
+DATA places<>+795(SB)/1, $0x06
+DATA places<>+796(SB)/1, $0x00
+DATA places<>+797(SB)/1, $0x00
+DATA places<>+798(SB)/1, $0x00
+DATA places<>+799(SB)/1, $0x00
+DATA places<>+800(SB)/1, $0x02
+DATA places<>+801(SB)/1, $0x05
+DATA places<>+802(SB)/1, $0x06
+DATA places<>+803(SB)/1, $0x00
+DATA places<>+804(SB)/1, $0x00
+DATA places<>+805(SB)/1, $0x00
+DATA places<>+806(SB)/1, $0x00
+DATA places<>+807(SB)/1, $0x00
+DATA places<>+808(SB)/1, $0x00
+DATA places<>+809(SB)/1, $0x02
+DATA places<>+810(SB)/1, $0x05
+DATA places<>+811(SB)/1, $0x06
+DATA places<>+812(SB)/1, $0x00
+DATA places<>+813(SB)/1, $0x00
+DATA places<>+814(SB)/1, $0x00
+DATA places<>+815(SB)/1, $0x00
+DATA places<>+816(SB)/1, $0x01
+DATA places<>+817(SB)/1, $0x02
+DATA places<>+818(SB)/1, $0x05
+DATA places<>+819(SB)/1, $0x06
+DATA places<>+820(SB)/1, $0x00
+DATA places<>+821(SB)/1, $0x00
+DATA places<>+822(SB)/1, $0x00
+DATA places<>+823(SB)/1, $0x00
+DATA places<>+824(SB)/1, $0x00
+DATA places<>+825(SB)/1, $0x01
+DATA places<>+826(SB)/1, $0x02
+DATA places<>+827(SB)/1, $0x05
+DATA places<>+828(SB)/1, $0x06
+DATA places<>+829(SB)/1, $0x00
+DATA places<>+830(SB)/1, $0x00
+DATA places<>+831(SB)/1, $0x00
+DATA places<>+832(SB)/1, $0x03
+DATA places<>+833(SB)/1, $0x05
+DATA places<>+834(SB)/1, $0x06
+DATA places<>+835(SB)/1, $0x00
+DATA places<>+836(SB)/1, $0x00
+DATA places<>+837(SB)/1, $0x00
+DATA places<>+838(SB)/1, $0x00
+DATA places<>+839(SB)/1, $0x00
+DATA places<>+840(SB)/1, $0x00
+DATA places<>+841(SB)/1, $0x03
+DATA places<>+842(SB)/1, $0x05
+DATA places<>+843(SB)/1, $0x06
+DATA places<>+844(SB)/1, $0x00
+DATA places<>+845(SB)/1, $0x00
+DATA places<>+846(SB)/1, $0x00
+DATA places<>+847(SB)/1, $0x00
+DATA places<>+848(SB)/1, $0x01
+DATA places<>+849(SB)/1, $0x03
+DATA places<>+850(SB)/1, $0x05
+DATA places<>+851(SB)/1, $0x06
+DATA places<>+852(SB)/1, $0x00
+DATA places<>+853(SB)/1, $0x00
+DATA places<>+854(SB)/1, $0x00
+DATA places<>+855(SB)/1, $0x00
+DATA places<>+856(SB)/1, $0x00
+DATA places<>+857(SB)/1, $0x01
+DATA places<>+858(SB)/1, $0x03
+DATA places<>+859(SB)/1, $0x05
+DATA places<>+860(SB)/1, $0x06
+DATA places<>+861(SB)/1, $0x00
+DATA places<>+862(SB)/1, $0x00
+DATA places<>+863(SB)/1, $0x00
+DATA places<>+864(SB)/1, $0x02
+DATA places<>+865(SB)/1, $0x03
+DATA places<>+866(SB)/1, $0x05
+DATA places<>+867(SB)/1, $0x06
+DATA places<>+868(SB)/1, $0x00
+DATA places<>+869(SB)/1, $0x00
+DATA places<>+870(SB)/1, $0x00
+DATA places<>+871(SB)/1, $0x00
+DATA places<>+872(SB)/1, $0x00
+DATA places<>+873(SB)/1, $0x02
+DATA places<>+874(SB)/1, $0x03
+DATA places<>+875(SB)/1, $0x05
+DATA places<>+876(SB)/1, $0x06
+DATA places<>+877(SB)/1, $0x00
+DATA places<>+878(SB)/1, $0x00
+DATA places<>+879(SB)/1, $0x00
+DATA places<>+880(SB)/1, $0x01
+DATA places<>+881(SB)/1, $0x02
+DATA places<>+882(SB)/1, $0x03
+DATA places<>+883(SB)/1, $0x05
+DATA places<>+884(SB)/1, $0x06
+DATA places<>+885(SB)/1, $0x00
+DATA places<>+886(SB)/1, $0x00
+DATA places<>+887(SB)/1, $0x00
+DATA places<>+888(SB)/1, $0x00
+DATA places<>+889(SB)/1, $0x01
+DATA places<>+890(SB)/1, $0x02
+DATA places<>+891(SB)/1, $0x03
+DATA places<>+892(SB)/1, $0x05
+DATA places<>+893(SB)/1, $0x06
+DATA places<>+894(SB)/1, $0x00
+DATA places<>+895(SB)/1, $0x00
+DATA places<>+896(SB)/1, $0x04
+DATA places<>+897(SB)/1, $0x05
+DATA places<>+898(SB)/1, $0x06
+DATA places<>+899(SB)/1, $0x00
+DATA places<>+900(SB)/1, $0x00
+DATA places<>+901(SB)/1, $0x00
+DATA places<>+902(SB)/1, $0x00
+DATA places<>+903(SB)/1, $0x00
+DATA places<>+904(SB)/1, $0x00
+DATA places<>+905(SB)/1, $0x04
+DATA places<>+906(SB)/1, $0x05
+DATA places<>+907(SB)/1, $0x06
+DATA places<>+908(SB)/1, $0x00
+DATA places<>+909(SB)/1, $0x00
+DATA places<>+910(SB)/1, $0x00
+DATA places<>+911(SB)/1, $0x00
+DATA places<>+912(SB)/1, $0x01
+DATA places<>+913(SB)/1, $0x04
+DATA places<>+914(SB)/1, $0x05
+DATA places<>+915(SB)/1, $0x06
+DATA places<>+916(SB)/1, $0x00
+DATA places<>+917(SB)/1, $0x00
+DATA places<>+918(SB)/1, $0x00
+DATA places<>+919(SB)/1, $0x00
+DATA places<>+920(SB)/1, $0x00
+DATA places<>+921(SB)/1, $0x01
+DATA places<>+922(SB)/1, $0x04
+DATA places<>+923(SB)/1, $0x05
+DATA places<>+924(SB)/1, $0x06
+DATA places<>+925(SB)/1, $0x00
+DATA places<>+926(SB)/1, $0x00
+DATA places<>+927(SB)/1, $0x00
+DATA places<>+928(SB)/1, $0x02
+DATA places<>+929(SB)/1, $0x04
+DATA places<>+930(SB)/1, $0x05
+DATA places<>+931(SB)/1, $0x06
+DATA places<>+932(SB)/1, $0x00
+DATA places<>+933(SB)/1, $0x00
+DATA places<>+934(SB)/1, $0x00
+DATA places<>+935(SB)/1, $0x00
+DATA places<>+936(SB)/1, $0x00
+DATA places<>+937(SB)/1, $0x02
+DATA places<>+938(SB)/1, $0x04
+DATA places<>+939(SB)/1, $0x05
+DATA places<>+940(SB)/1, $0x06
+DATA places<>+941(SB)/1, $0x00
+DATA places<>+942(SB)/1, $0x00
+DATA places<>+943(SB)/1, $0x00
+DATA places<>+944(SB)/1, $0x01
+DATA places<>+945(SB)/1, $0x02
+DATA places<>+946(SB)/1, $0x04
+DATA places<>+947(SB)/1, $0x05
+DATA places<>+948(SB)/1, $0x06
+DATA places<>+949(SB)/1, $0x00
+DATA places<>+950(SB)/1, $0x00
+DATA places<>+951(SB)/1, $0x00
+DATA places<>+952(SB)/1, $0x00
+DATA places<>+953(SB)/1, $0x01
+DATA places<>+954(SB)/1, $0x02
+DATA places<>+955(SB)/1, $0x04
+DATA places<>+956(SB)/1, $0x05
+DATA places<>+957(SB)/1, $0x06
+DATA places<>+958(SB)/1, $0x00
+DATA places<>+959(SB)/1, $0x00
+DATA places<>+960(SB)/1, $0x03
+DATA places<>+961(SB)/1, $0x04
+DATA places<>+962(SB)/1, $0x05
+DATA places<>+963(SB)/1, $0x06
+DATA places<>+964(SB)/1, $0x00
+DATA places<>+965(SB)/1, $0x00
+DATA places<>+966(SB)/1, $0x00
+DATA places<>+967(SB)/1, $0x00
+DATA places<>+968(SB)/1, $0x00
+DATA places<>+969(SB)/1, $0x03
+DATA places<>+970(SB)/1, $0x04
+DATA places<>+971(SB)/1, $0x05
+DATA places<>+972(SB)/1, $0x06
+DATA places<>+973(SB)/1, $0x00
+DATA places<>+974(SB)/1, $0x00
+DATA places<>+975(SB)/1, $0x00
+DATA places<>+976(SB)/1, $0x01
+DATA places<>+977(SB)/1, $0x03
+DATA places<>+978(SB)/1, $0x04
+DATA places<>+979(SB)/1, $0x05
+DATA places<>+980(SB)/1, $0x06
+DATA places<>+981(SB)/1, $0x00
+DATA places<>+982(SB)/1, $0x00
+DATA places<>+983(SB)/1, $0x00
+DATA places<>+984(SB)/1, $0x00
+DATA places<>+985(SB)/1, $0x01
+DATA places<>+986(SB)/1, $0x03
+DATA places<>+987(SB)/1, $0x04
+DATA places<>+988(SB)/1, $0x05
+DATA places<>+989(SB)/1, $0x06
+DATA places<>+990(SB)/1, $0x00
+DATA places<>+991(SB)/1, $0x00
+DATA places<>+992(SB)/1, $0x02
+DATA places<>+993(SB)/1, $0x03
+DATA places<>+994(SB)/1, $0x04
+DATA places<>+995(SB)/1, $0x05
+DATA places<>+996(SB)/1, $0x06
+DATA places<>+997(SB)/1, $0x00
+DATA places<>+998(SB)/1, $0x00
+DATA places<>+999(SB)/1, $0x00
+DATA places<>+1000(SB)/1, $0x00
+DATA places<>+1001(SB)/1, $0x02
+DATA places<>+1002(SB)/1, $0x03
+DATA places<>+1003(SB)/1, $0x04
+DATA places<>+1004(SB)/1, $0x05
+DATA places<>+1005(SB)/1, $0x06
+DATA places<>+1006(SB)/1, $0x00
+DATA places<>+1007(SB)/1, $0x00
+DATA places<>+1008(SB)/1, $0x01
+DATA places<>+1009(SB)/1, $0x02
+DATA places<>+1010(SB)/1, $0x03
+DATA places<>+1011(SB)/1, $0x04
+DATA places<>+1012(SB)/1, $0x05
+DATA places<>+1013(SB)/1, $0x06
+DATA places<>+1014(SB)/1, $0x00
+DATA places<>+1015(SB)/1, $0x00
+DATA places<>+1016(SB)/1, $0x00
+DATA places<>+1017(SB)/1, $0x01
+DATA places<>+1018(SB)/1, $0x02
+DATA places<>+1019(SB)/1, $0x03
+DATA places<>+1020(SB)/1, $0x04
+DATA places<>+1021(SB)/1, $0x05
+DATA places<>+1022(SB)/1, $0x06
+DATA places<>+1023(SB)/1, $0x00
+DATA places<>+1024(SB)/1, $0x07
+DATA places<>+1025(SB)/1, $0x00
+DATA places<>+1026(SB)/1, $0x00
+DATA places<>+1027(SB)/1, $0x00
+DATA places<>+1028(SB)/1, $0x00
+DATA places<>+1029(SB)/1, $0x00
+DATA places<>+1030(SB)/1, $0x00
+DATA places<>+1031(SB)/1, $0x00
+DATA places<>+1032(SB)/1, $0x00
+DATA places<>+1033(SB)/1, $0x07
+DATA places<>+1034(SB)/1, $0x00
+DATA places<>+1035(SB)/1, $0x00
+DATA places<>+1036(SB)/1, $0x00
+DATA places<>+1037(SB)/1, $0x00
+DATA places<>+1038(SB)/1, $0x00
+DATA places<>+1039(SB)/1, $0x00
+DATA places<>+1040(SB)/1, $0x01
+DATA places<>+1041(SB)/1, $0x07
+DATA places<>+1042(SB)/1, $0x00
+DATA places<>+1043(SB)/1, $0x00
+DATA places<>+1044(SB)/1, $0x00
+DATA places<>+1045(SB)/1, $0x00
+DATA places<>+1046(SB)/1, $0x00
+DATA places<>+1047(SB)/1, $0x00
+DATA places<>+1048(SB)/1, $0x00
+DATA places<>+1049(SB)/1, $0x01
+DATA places<>+1050(SB)/1, $0x07
+DATA places<>+1051(SB)/1, $0x00
+DATA places<>+1052(SB)/1, $0x00
+DATA places<>+1053(SB)/1, $0x00
+DATA places<>+1054(SB)/1, $0x00
+DATA places<>+1055(SB)/1, $0x00
+DATA places<>+1056(SB)/1, $0x02
+DATA places<>+1057(SB)/1, $0x07
+DATA places<>+1058(SB)/1, $0x00
+DATA places<>+1059(SB)/1, $0x00
+DATA places<>+1060(SB)/1, $0x00
+DATA places<>+1061(SB)/1, $0x00
+DATA places<>+1062(SB)/1, $0x00
+DATA places<>+1063(SB)/1, $0x00
+DATA places<>+1064(SB)/1, $0x00
+DATA places<>+1065(SB)/1, $0x02
+DATA places<>+1066(SB)/1, $0x07
+DATA places<>+1067(SB)/1, $0x00
+DATA places<>+1068(SB)/1, $0x00
+DATA places<>+1069(SB)/1, $0x00
+DATA places<>+1070(SB)/1, $0x00
+DATA places<>+1071(SB)/1, $0x00
+DATA places<>+1072(SB)/1, $0x01
+DATA places<>+1073(SB)/1, $0x02
+DATA places<>+1074(SB)/1, $0x07
+DATA places<>+1075(SB)/1, $0x00
+DATA places<>+1076(SB)/1, $0x00
+DATA places<>+1077(SB)/1, $0x00
+DATA places<>+1078(SB)/1, $0x00
+DATA places<>+1079(SB)/1, $0x00
+DATA places<>+1080(SB)/1, $0x00
+DATA places<>+1081(SB)/1, $0x01
+DATA places<>+1082(SB)/1, $0x02
+DATA places<>+1083(SB)/1, $0x07
+DATA places<>+1084(SB)/1, $0x00
+DATA places<>+1085(SB)/1, $0x00
+DATA places<>+1086(SB)/1, $0x00
+DATA places<>+1087(SB)/1, $0x00
+DATA places<>+1088(SB)/1, $0x03
+DATA places<>+1089(SB)/1, $0x07
+DATA places<>+1090(SB)/1, $0x00
+DATA places<>+1091(SB)/1, $0x00
+DATA places<>+1092(SB)/1, $0x00
+DATA places<>+1093(SB)/1, $0x00
+DATA places<>+1094(SB)/1, $0x00
+DATA places<>+1095(SB)/1, $0x00
+DATA places<>+1096(SB)/1, $0x00
+DATA places<>+1097(SB)/1, $0x03
+DATA places<>+1098(SB)/1, $0x07
+DATA places<>+1099(SB)/1, $0x00
+DATA places<>+1100(SB)/1, $0x00
+DATA places<>+1101(SB)/1, $0x00
+DATA places<>+1102(SB)/1, $0x00
+DATA places<>+1103(SB)/1, $0x00
+DATA places<>+1104(SB)/1, $0x01
+DATA places<>+1105(SB)/1, $0x03
+DATA places<>+1106(SB)/1, $0x07
+DATA places<>+1107(SB)/1, $0x00
+DATA places<>+1108(SB)/1, $0x00
+DATA places<>+1109(SB)/1, $0x00
+DATA places<>+1110(SB)/1, $0x00
+DATA places<>+1111(SB)/1, $0x00
+DATA places<>+1112(SB)/1, $0x00
+DATA places<>+1113(SB)/1, $0x01
+DATA places<>+1114(SB)/1, $0x03
+DATA places<>+1115(SB)/1, $0x07
+DATA places<>+1116(SB)/1, $0x00
+DATA places<>+1117(SB)/1, $0x00
+DATA places<>+1118(SB)/1, $0x00
+DATA places<>+1119(SB)/1, $0x00
+DATA places<>+1120(SB)/1, $0x02
+DATA places<>+1121(SB)/1, $0x03
+DATA places<>+1122(SB)/1, $0x07
+DATA places<>+1123(SB)/1, $0x00
+DATA places<>+1124(SB)/1, $0x00
+DATA places<>+1125(SB)/1, $0x00
+DATA places<>+1126(SB)/1, $0x00
+DATA places<>+1127(SB)/1, $0x00
+DATA places<>+1128(SB)/1, $0x00
+DATA places<>+1129(SB)/1, $0x02
+DATA places<>+1130(SB)/1, $0x03
+DATA places<>+1131(SB)/1, $0x07
+DATA places<>+1132(SB)/1, $0x00
+DATA places<>+1133(SB)/1, $0x00
+DATA places<>+1134(SB)/1, $0x00
+DATA places<>+1135(SB)/1, $0x00
+DATA places<>+1136(SB)/1, $0x01
+DATA places<>+1137(SB)/1, $0x02
+DATA places<>+1138(SB)/1, $0x03
+DATA places<>+1139(SB)/1, $0x07
+DATA places<>+1140(SB)/1, $0x00
+DATA places<>+1141(SB)/1, $0x00
+DATA places<>+1142(SB)/1, $0x00
+DATA places<>+1143(SB)/1, $0x00
+DATA places<>+1144(SB)/1, $0x00
+DATA places<>+1145(SB)/1, $0x01
+DATA places<>+1146(SB)/1, $0x02
+DATA places<>+1147(SB)/1, $0x03
+DATA places<>+1148(SB)/1, $0x07
+DATA places<>+1149(SB)/1, $0x00
+DATA places<>+1150(SB)/1, $0x00
+DATA places<>+1151(SB)/1, $0x00
+DATA places<>+1152(SB)/1, $0x04
+DATA places<>+1153(SB)/1, $0x07
+DATA places<>+1154(SB)/1, $0x00
+DATA places<>+1155(SB)/1, $0x00
+DATA places<>+1156(SB)/1, $0x00
+DATA places<>+1157(SB)/1, $0x00
+DATA places<>+1158(SB)/1, $0x00
+DATA places<>+1159(SB)/1, $0x00
+DATA places<>+1160(SB)/1, $0x00
+DATA places<>+1161(SB)/1, $0x04
+DATA places<>+1162(SB)/1, $0x07
+DATA places<>+1163(SB)/1, $0x00
+DATA places<>+1164(SB)/1, $0x00
+DATA places<>+1165(SB)/1, $0x00
+DATA places<>+1166(SB)/1, $0x00
+DATA places<>+1167(SB)/1, $0x00
+DATA places<>+1168(SB)/1, $0x01
+DATA places<>+1169(SB)/1, $0x04
+DATA places<>+1170(SB)/1, $0x07
+DATA places<>+1171(SB)/1, $0x00
+DATA places<>+1172(SB)/1, $0x00
+DATA places<>+1173(SB)/1, $0x00
+DATA places<>+1174(SB)/1, $0x00
+DATA places<>+1175(SB)/1, $0x00
+DATA places<>+1176(SB)/1, $0x00
+DATA places<>+1177(SB)/1, $0x01
+DATA places<>+1178(SB)/1, $0x04
+DATA places<>+1179(SB)/1, $0x07
+DATA places<>+1180(SB)/1, $0x00
+DATA places<>+1181(SB)/1, $0x00
+DATA places<>+1182(SB)/1, $0x00
+DATA places<>+1183(SB)/1, $0x00
+DATA places<>+1184(SB)/1, $0x02
+DATA places<>+1185(SB)/1, $0x04
+DATA places<>+1186(SB)/1, $0x07
+DATA places<>+1187(SB)/1, $0x00
+DATA places<>+1188(SB)/1, $0x00
+DATA places<>+1189(SB)/1, $0x00
+DATA places<>+1190(SB)/1, $0x00
+DATA places<>+1191(SB)/1, $0x00
+DATA places<>+1192(SB)/1, $0x00
+DATA places<>+1193(SB)/1, $0x02
+DATA places<>+1194(SB)/1, $0x04
+DATA places<>+1195(SB)/1, $0x07
+DATA places<>+1196(SB)/1, $0x00
+DATA places<>+1197(SB)/1, $0x00
+DATA places<>+1198(SB)/1, $0x00
+DATA places<>+1199(SB)/1, $0x00
+DATA places<>+1200(SB)/1, $0x01
+DATA places<>+1201(SB)/1, $0x02
+DATA places<>+1202(SB)/1, $0x04
+DATA places<>+1203(SB)/1, $0x07
+DATA places<>+1204(SB)/1, $0x00
+DATA places<>+1205(SB)/1, $0x00
+DATA places<>+1206(SB)/1, $0x00
+DATA places<>+1207(SB)/1, $0x00
+DATA places<>+1208(SB)/1, $0x00
+DATA places<>+1209(SB)/1, $0x01
+DATA places<>+1210(SB)/1, $0x02
+DATA places<>+1211(SB)/1, $0x04
+DATA places<>+1212(SB)/1, $0x07
+DATA places<>+1213(SB)/1, $0x00
+DATA places<>+1214(SB)/1, $0x00
+DATA places<>+1215(SB)/1, $0x00
+DATA places<>+1216(SB)/1, $0x03
+DATA places<>+1217(SB)/1, $0x04
+DATA places<>+1218(SB)/1, $0x07
+DATA places<>+1219(SB)/1, $0x00
+DATA places<>+1220(SB)/1, $0x00
+DATA places<>+1221(SB)/1, $0x00
+DATA places<>+1222(SB)/1, $0x00
+DATA places<>+1223(SB)/1, $0x00
+DATA places<>+1224(SB)/1, $0x00
+DATA places<>+1225(SB)/1, $0x03
+DATA places<>+1226(SB)/1, $0x04
+DATA places<>+1227(SB)/1, $0x07
+DATA places<>+1228(SB)/1, $0x00
+DATA places<>+1229(SB)/1, $0x00
+DATA places<>+1230(SB)/1, $0x00
+DATA places<>+1231(SB)/1, $0x00
+DATA places<>+1232(SB)/1, $0x01
+DATA places<>+1233(SB)/1, $0x03
+DATA places<>+1234(SB)/1, $0x04
+DATA places<>+1235(SB)/1, $0x07
+DATA places<>+1236(SB)/1, $0x00
+DATA places<>+1237(SB)/1, $0x00
+DATA places<>+1238(SB)/1, $0x00
+DATA places<>+1239(SB)/1, $0x00
+DATA places<>+1240(SB)/1, $0x00
+DATA places<>+1241(SB)/1, $0x01
+DATA places<>+1242(SB)/1, $0x03
+DATA places<>+1243(SB)/1, $0x04
+DATA places<>+1244(SB)/1, $0x07
+DATA places<>+1245(SB)/1, $0x00
+DATA places<>+1246(SB)/1, $0x00
+DATA places<>+1247(SB)/1, $0x00
+DATA places<>+1248(SB)/1, $0x02
+DATA places<>+1249(SB)/1, $0x03
+DATA places<>+1250(SB)/1, $0x04
+DATA places<>+1251(SB)/1, $0x07
+DATA places<>+1252(SB)/1, $0x00
+DATA places<>+1253(SB)/1, $0x00
+DATA places<>+1254(SB)/1, $0x00
+DATA places<>+1255(SB)/1, $0x00
+DATA places<>+1256(SB)/1, $0x00
+DATA places<>+1257(SB)/1, $0x02
+DATA places<>+1258(SB)/1, $0x03
+DATA places<>+1259(SB)/1, $0x04
+DATA places<>+1260(SB)/1, $0x07
+DATA places<>+1261(SB)/1, $0x00
+DATA places<>+1262(SB)/1, $0x00
+DATA places<>+1263(SB)/1, $0x00
+DATA places<>+1264(SB)/1, $0x01
+DATA places<>+1265(SB)/1, $0x02
+DATA places<>+1266(SB)/1, $0x03
+DATA places<>+1267(SB)/1, $0x04
+DATA places<>+1268(SB)/1, $0x07
+DATA places<>+1269(SB)/1, $0x00
+DATA places<>+1270(SB)/1, $0x00
+DATA places<>+1271(SB)/1, $0x00
+DATA places<>+1272(SB)/1, $0x00
+DATA places<>+1273(SB)/1, $0x01
+DATA places<>+1274(SB)/1, $0x02
+DATA places<>+1275(SB)/1, $0x03
+DATA places<>+1276(SB)/1, $0x04
+DATA places<>+1277(SB)/1, $0x07
+DATA places<>+1278(SB)/1, $0x00
+DATA places<>+1279(SB)/1, $0x00
+DATA places<>+1280(SB)/1, $0x05
+DATA places<>+1281(SB)/1, $0x07
+DATA places<>+1282(SB)/1, $0x00
+DATA places<>+1283(SB)/1, $0x00
+DATA places<>+1284(SB)/1, $0x00
+DATA places<>+1285(SB)/1, $0x00
+DATA places<>+1286(SB)/1, $0x00
+DATA places<>+1287(SB)/1, $0x00
+DATA places<>+1288(SB)/1, $0x00
+DATA places<>+1289(SB)/1, $0x05
+DATA places<>+1290(SB)/1, $0x07
+DATA places<>+1291(SB)/1, $0x00
+DATA places<>+1292(SB)/1, $0x00
+DATA places<>+1293(SB)/1, $0x00
+DATA places<>+1294(SB)/1, $0x00
+DATA places<>+1295(SB)/1, $0x00
+DATA places<>+1296(SB)/1, $0x01
+DATA places<>+1297(SB)/1, $0x05
+DATA places<>+1298(SB)/1, $0x07
+DATA places<>+1299(SB)/1, $0x00
+DATA places<>+1300(SB)/1, $0x00
+DATA places<>+1301(SB)/1, $0x00
+DATA places<>+1302(SB)/1, $0x00
+DATA places<>+1303(SB)/1, $0x00
+DATA places<>+1304(SB)/1, $0x00
+DATA places<>+1305(SB)/1, $0x01
+DATA places<>+1306(SB)/1, $0x05
+DATA places<>+1307(SB)/1, $0x07
+DATA places<>+1308(SB)/1, $0x00
+DATA places<>+1309(SB)/1, $0x00
+DATA places<>+1310(SB)/1, $0x00
+DATA places<>+1311(SB)/1, $0x00
+DATA places<>+1312(SB)/1, $0x02
+DATA places<>+1313(SB)/1, $0x05
+DATA places<>+1314(SB)/1, $0x07
+DATA places<>+1315(SB)/1, $0x00
+DATA places<>+1316(SB)/1, $0x00
+DATA places<>+1317(SB)/1, $0x00
+DATA places<>+1318(SB)/1, $0x00
+DATA places<>+1319(SB)/1, $0x00
+DATA places<>+1320(SB)/1, $0x00
+DATA places<>+1321(SB)/1, $0x02
+DATA places<>+1322(SB)/1, $0x05
+DATA places<>+1323(SB)/1, $0x07
+DATA places<>+1324(SB)/1, $0x00
+DATA places<>+1325(SB)/1, $0x00
+DATA places<>+1326(SB)/1, $0x00
+DATA places<>+1327(SB)/1, $0x00
+DATA places<>+1328(SB)/1, $0x01
+DATA places<>+1329(SB)/1, $0x02
+DATA places<>+1330(SB)/1, $0x05
+DATA places<>+1331(SB)/1, $0x07
+DATA places<>+1332(SB)/1, $0x00
+DATA places<>+1333(SB)/1, $0x00
+DATA places<>+1334(SB)/1, $0x00
+DATA places<>+1335(SB)/1, $0x00
+DATA places<>+1336(SB)/1, $0x00
+DATA places<>+1337(SB)/1, $0x01
+DATA places<>+1338(SB)/1, $0x02
+DATA places<>+1339(SB)/1, $0x05
+DATA places<>+1340(SB)/1, $0x07
+DATA places<>+1341(SB)/1, $0x00
+DATA places<>+1342(SB)/1, $0x00
+DATA places<>+1343(SB)/1, $0x00
+DATA places<>+1344(SB)/1, $0x03
+DATA places<>+1345(SB)/1, $0x05
+DATA places<>+1346(SB)/1, $0x07
+DATA places<>+1347(SB)/1, $0x00
+DATA places<>+1348(SB)/1, $0x00
+DATA places<>+1349(SB)/1, $0x00
+DATA places<>+1350(SB)/1, $0x00
+DATA places<>+1351(SB)/1, $0x00
+DATA places<>+1352(SB)/1, $0x00
+DATA places<>+1353(SB)/1, $0x03
+DATA places<>+1354(SB)/1, $0x05
+DATA places<>+1355(SB)/1, $0x07
+DATA places<>+1356(SB)/1, $0x00
+DATA places<>+1357(SB)/1, $0x00
+DATA places<>+1358(SB)/1, $0x00
+DATA places<>+1359(SB)/1, $0x00
+DATA places<>+1360(SB)/1, $0x01
+DATA places<>+1361(SB)/1, $0x03
+DATA places<>+1362(SB)/1, $0x05
+DATA places<>+1363(SB)/1, $0x07
+DATA places<>+1364(SB)/1, $0x00
+DATA places<>+1365(SB)/1, $0x00
+DATA places<>+1366(SB)/1, $0x00
+DATA places<>+1367(SB)/1, $0x00
+DATA places<>+1368(SB)/1, $0x00
+DATA places<>+1369(SB)/1, $0x01
+DATA places<>+1370(SB)/1, $0x03
+DATA places<>+1371(SB)/1, $0x05
+DATA places<>+1372(SB)/1, $0x07
+DATA places<>+1373(SB)/1, $0x00
+DATA places<>+1374(SB)/1, $0x00
+DATA places<>+1375(SB)/1, $0x00
+DATA places<>+1376(SB)/1, $0x02
+DATA places<>+1377(SB)/1, $0x03
+DATA places<>+1378(SB)/1, $0x05
+DATA places<>+1379(SB)/1, $0x07
+DATA places<>+1380(SB)/1, $0x00
+DATA places<>+1381(SB)/1, $0x00
+DATA places<>+1382(SB)/1, $0x00
+DATA places<>+1383(SB)/1, $0x00
+DATA places<>+1384(SB)/1, $0x00
+DATA places<>+1385(SB)/1, $0x02
+DATA places<>+1386(SB)/1, $0x03
+DATA places<>+1387(SB)/1, $0x05
+DATA places<>+1388(SB)/1, $0x07
+DATA places<>+1389(SB)/1, $0x00
+DATA places<>+1390(SB)/1, $0x00
+DATA places<>+1391(SB)/1, $0x00
+DATA places<>+1392(SB)/1, $0x01
+DATA places<>+1393(SB)/1, $0x02
+DATA places<>+1394(SB)/1, $0x03
+DATA places<>+1395(SB)/1, $0x05
+DATA places<>+1396(SB)/1, $0x07
+DATA places<>+1397(SB)/1, $0x00
+DATA places<>+1398(SB)/1, $0x00
+DATA places<>+1399(SB)/1, $0x00
+DATA places<>+1400(SB)/1, $0x00
+DATA places<>+1401(SB)/1, $0x01
+DATA places<>+1402(SB)/1, $0x02
+DATA places<>+1403(SB)/1, $0x03
+DATA places<>+1404(SB)/1, $0x05
+DATA places<>+1405(SB)/1, $0x07
+DATA places<>+1406(SB)/1, $0x00
+DATA places<>+1407(SB)/1, $0x00
+DATA places<>+1408(SB)/1, $0x04
+DATA places<>+1409(SB)/1, $0x05
+DATA places<>+1410(SB)/1, $0x07
+DATA places<>+1411(SB)/1, $0x00
+DATA places<>+1412(SB)/1, $0x00
+DATA places<>+1413(SB)/1, $0x00
+DATA places<>+1414(SB)/1, $0x00
+DATA places<>+1415(SB)/1, $0x00
+DATA places<>+1416(SB)/1, $0x00
+DATA places<>+1417(SB)/1, $0x04
+DATA places<>+1418(SB)/1, $0x05
+DATA places<>+1419(SB)/1, $0x07
+DATA places<>+1420(SB)/1, $0x00
+DATA places<>+1421(SB)/1, $0x00
+DATA places<>+1422(SB)/1, $0x00
+DATA places<>+1423(SB)/1, $0x00
+DATA places<>+1424(SB)/1, $0x01
+DATA places<>+1425(SB)/1, $0x04
+DATA places<>+1426(SB)/1, $0x05
+DATA places<>+1427(SB)/1, $0x07
+DATA places<>+1428(SB)/1, $0x00
+DATA places<>+1429(SB)/1, $0x00
+DATA places<>+1430(SB)/1, $0x00
+DATA places<>+1431(SB)/1, $0x00
+DATA places<>+1432(SB)/1, $0x00
+DATA places<>+1433(SB)/1, $0x01
+DATA places<>+1434(SB)/1, $0x04
+DATA places<>+1435(SB)/1, $0x05
+DATA places<>+1436(SB)/1, $0x07
+DATA places<>+1437(SB)/1, $0x00
+DATA places<>+1438(SB)/1, $0x00
+DATA places<>+1439(SB)/1, $0x00
+DATA places<>+1440(SB)/1, $0x02
+DATA places<>+1441(SB)/1, $0x04
+DATA places<>+1442(SB)/1, $0x05
+DATA places<>+1443(SB)/1, $0x07
+DATA places<>+1444(SB)/1, $0x00
+DATA places<>+1445(SB)/1, $0x00
+DATA places<>+1446(SB)/1, $0x00
+DATA places<>+1447(SB)/1, $0x00
+DATA places<>+1448(SB)/1, $0x00
+DATA places<>+1449(SB)/1, $0x02
+DATA places<>+1450(SB)/1, $0x04
+DATA places<>+1451(SB)/1, $0x05
+DATA places<>+1452(SB)/1, $0x07
+DATA places<>+1453(SB)/1, $0x00
+DATA places<>+1454(SB)/1, $0x00
+DATA places<>+1455(SB)/1, $0x00
+DATA places<>+1456(SB)/1, $0x01
+DATA places<>+1457(SB)/1, $0x02
+DATA places<>+1458(SB)/1, $0x04
+DATA places<>+1459(SB)/1, $0x05
+DATA places<>+1460(SB)/1, $0x07
+DATA places<>+1461(SB)/1, $0x00
+DATA places<>+1462(SB)/1, $0x00
+DATA places<>+1463(SB)/1, $0x00
+DATA places<>+1464(SB)/1, $0x00
+DATA places<>+1465(SB)/1, $0x01
+DATA places<>+1466(SB)/1, $0x02
+DATA places<>+1467(SB)/1, $0x04
+DATA places<>+1468(SB)/1, $0x05
+DATA places<>+1469(SB)/1, $0x07
+DATA places<>+1470(SB)/1, $0x00
+DATA places<>+1471(SB)/1, $0x00
+DATA places<>+1472(SB)/1, $0x03
+DATA places<>+1473(SB)/1, $0x04
+DATA places<>+1474(SB)/1, $0x05
+DATA places<>+1475(SB)/1, $0x07
+DATA places<>+1476(SB)/1, $0x00
+DATA places<>+1477(SB)/1, $0x00
+DATA places<>+1478(SB)/1, $0x00
+DATA places<>+1479(SB)/1, $0x00
+DATA places<>+1480(SB)/1, $0x00
+DATA places<>+1481(SB)/1, $0x03
+DATA places<>+1482(SB)/1, $0x04
+DATA places<>+1483(SB)/1, $0x05
+DATA places<>+1484(SB)/1, $0x07
+DATA places<>+1485(SB)/1, $0x00
+DATA places<>+1486(SB)/1, $0x00
+DATA places<>+1487(SB)/1, $0x00
+DATA places<>+1488(SB)/1, $0x01
+DATA places<>+1489(SB)/1, $0x03
+DATA places<>+1490(SB)/1, $0x04
+DATA places<>+1491(SB)/1, $0x05
+DATA places<>+1492(SB)/1, $0x07
+DATA places<>+1493(SB)/1, $0x00
+DATA places<>+1494(SB)/1, $0x00
+DATA places<>+1495(SB)/1, $0x00
+DATA places<>+1496(SB)/1, $0x00
+DATA places<>+1497(SB)/1, $0x01
+DATA places<>+1498(SB)/1, $0x03
+DATA places<>+1499(SB)/1, $0x04
+DATA places<>+1500(SB)/1, $0x05
+DATA places<>+1501(SB)/1, $0x07
+DATA places<>+1502(SB)/1, $0x00
+DATA places<>+1503(SB)/1, $0x00
+DATA places<>+1504(SB)/1, $0x02
+DATA places<>+1505(SB)/1, $0x03
+DATA places<>+1506(SB)/1, $0x04
+DATA places<>+1507(SB)/1, $0x05
+DATA places<>+1508(SB)/1, $0x07
+DATA places<>+1509(SB)/1, $0x00
+DATA places<>+1510(SB)/1, $0x00
+DATA places<>+1511(SB)/1, $0x00
+DATA places<>+1512(SB)/1, $0x00
+DATA places<>+1513(SB)/1, $0x02
+DATA places<>+1514(SB)/1, $0x03
+DATA places<>+1515(SB)/1, $0x04
+DATA places<>+1516(SB)/1, $0x05
+DATA places<>+1517(SB)/1, $0x07
+DATA places<>+1518(SB)/1, $0x00
+DATA places<>+1519(SB)/1, $0x00
+DATA places<>+1520(SB)/1, $0x01
+DATA places<>+1521(SB)/1, $0x02
+DATA places<>+1522(SB)/1, $0x03
+DATA places<>+1523(SB)/1, $0x04
+DATA places<>+1524(SB)/1, $0x05
+DATA places<>+1525(SB)/1, $0x07
+DATA places<>+1526(SB)/1, $0x00
+DATA places<>+1527(SB)/1, $0x00
+DATA places<>+1528(SB)/1, $0x00
+DATA places<>+1529(SB)/1, $0x01
+DATA places<>+1530(SB)/1, $0x02
+DATA places<>+1531(SB)/1, $0x03
+DATA places<>+1532(SB)/1, $0x04
+DATA places<>+1533(SB)/1, $0x05
+DATA places<>+1534(SB)/1, $0x07
+DATA places<>+1535(SB)/1, $0x00
+DATA places<>+1536(SB)/1, $0x06
+DATA places<>+1537(SB)/1, $0x07
+DATA places<>+1538(SB)/1, $0x00
+DATA places<>+1539(SB)/1, $0x00
+DATA places<>+1540(SB)/1, $0x00
+DATA places<>+1541(SB)/1, $0x00
+DATA places<>+1542(SB)/1, $0x00
+DATA places<>+1543(SB)/1, $0x00
+DATA places<>+1544(SB)/1, $0x00
+DATA places<>+1545(SB)/1, $0x06
+DATA places<>+1546(SB)/1, $0x07
+DATA places<>+1547(SB)/1, $0x00
+DATA places<>+1548(SB)/1, $0x00
+DATA places<>+1549(SB)/1, $0x00
+DATA places<>+1550(SB)/1, $0x00
+DATA places<>+1551(SB)/1, $0x00
+DATA places<>+1552(SB)/1, $0x01
+DATA places<>+1553(SB)/1, $0x06
+DATA places<>+1554(SB)/1, $0x07
+DATA places<>+1555(SB)/1, $0x00
+DATA places<>+1556(SB)/1, $0x00
+DATA places<>+1557(SB)/1, $0x00
+DATA places<>+1558(SB)/1, $0x00
+DATA places<>+1559(SB)/1, $0x00
+DATA places<>+1560(SB)/1, $0x00
+DATA places<>+1561(SB)/1, $0x01
+DATA places<>+1562(SB)/1, $0x06
+DATA places<>+1563(SB)/1, $0x07
+DATA places<>+1564(SB)/1, $0x00
+DATA places<>+1565(SB)/1, $0x00
+DATA places<>+1566(SB)/1, $0x00
+DATA places<>+1567(SB)/1, $0x00
+DATA places<>+1568(SB)/1, $0x02
+DATA places<>+1569(SB)/1, $0x06
+DATA places<>+1570(SB)/1, $0x07
+DATA places<>+1571(SB)/1, $0x00
+DATA places<>+1572(SB)/1, $0x00
+DATA places<>+1573(SB)/1, $0x00
+DATA places<>+1574(SB)/1, $0x00
+DATA places<>+1575(SB)/1, $0x00
+DATA places<>+1576(SB)/1, $0x00
+DATA places<>+1577(SB)/1, $0x02
+DATA places<>+1578(SB)/1, $0x06
+DATA places<>+1579(SB)/1, $0x07
+DATA places<>+1580(SB)/1, $0x00
+DATA places<>+1581(SB)/1, $0x00
+DATA places<>+1582(SB)/1, $0x00
+DATA places<>+1583(SB)/1, $0x00
+DATA places<>+1584(SB)/1, $0x01
+DATA places<>+1585(SB)/1, $0x02
+DATA places<>+1586(SB)/1, $0x06
+DATA places<>+1587(SB)/1, $0x07
+DATA places<>+1588(SB)/1, $0x00
+DATA places<>+1589(SB)/1, $0x00
+DATA places<>+1590(SB)/1, $0x00
+DATA places<>+1591(SB)/1, $0x00
+DATA places<>+1592(SB)/1, $0x00
+DATA places<>+1593(SB)/1, $0x01
+DATA places<>+1594(SB)/1, $0x02
+DATA places<>+1595(SB)/1, $0x06
+DATA places<>+1596(SB)/1, $0x07
+DATA places<>+1597(SB)/1, $0x00
+DATA places<>+1598(SB)/1, $0x00
+DATA places<>+1599(SB)/1, $0x00
+DATA places<>+1600(SB)/1, $0x03
+DATA places<>+1601(SB)/1, $0x06
+DATA places<>+1602(SB)/1, $0x07
+DATA places<>+1603(SB)/1, $0x00
+DATA places<>+1604(SB)/1, $0x00
+DATA places<>+1605(SB)/1, $0x00
+DATA places<>+1606(SB)/1, $0x00
+DATA places<>+1607(SB)/1, $0x00
+DATA places<>+1608(SB)/1, $0x00
+DATA places<>+1609(SB)/1, $0x03
+DATA places<>+1610(SB)/1, $0x06
+DATA places<>+1611(SB)/1, $0x07
+DATA places<>+1612(SB)/1, $0x00
+DATA places<>+1613(SB)/1, $0x00
+DATA places<>+1614(SB)/1, $0x00
+DATA places<>+1615(SB)/1, $0x00
+DATA places<>+1616(SB)/1, $0x01
+DATA places<>+1617(SB)/1, $0x03
+DATA places<>+1618(SB)/1, $0x06
+DATA places<>+1619(SB)/1, $0x07
+DATA places<>+1620(SB)/1, $0x00
+DATA places<>+1621(SB)/1, $0x00
+DATA places<>+1622(SB)/1, $0x00
+DATA places<>+1623(SB)/1, $0x00
+DATA places<>+1624(SB)/1, $0x00
+DATA places<>+1625(SB)/1, $0x01
+DATA places<>+1626(SB)/1, $0x03
+DATA places<>+1627(SB)/1, $0x06
+DATA places<>+1628(SB)/1, $0x07
+DATA places<>+1629(SB)/1, $0x00
+DATA places<>+1630(SB)/1, $0x00
+DATA places<>+1631(SB)/1, $0x00
+DATA places<>+1632(SB)/1, $0x02
+DATA places<>+1633(SB)/1, $0x03
+DATA places<>+1634(SB)/1, $0x06
+DATA places<>+1635(SB)/1, $0x07
+DATA places<>+1636(SB)/1, $0x00
+DATA places<>+1637(SB)/1, $0x00
+DATA places<>+1638(SB)/1, $0x00
+DATA places<>+1639(SB)/1, $0x00
+DATA places<>+1640(SB)/1, $0x00
+DATA places<>+1641(SB)/1, $0x02
+DATA places<>+1642(SB)/1, $0x03
+DATA places<>+1643(SB)/1, $0x06
+DATA places<>+1644(SB)/1, $0x07
+DATA places<>+1645(SB)/1, $0x00
+DATA places<>+1646(SB)/1, $0x00
+DATA places<>+1647(SB)/1, $0x00
+DATA places<>+1648(SB)/1, $0x01
+DATA places<>+1649(SB)/1, $0x02
+DATA places<>+1650(SB)/1, $0x03
+DATA places<>+1651(SB)/1, $0x06
+DATA places<>+1652(SB)/1, $0x07
+DATA places<>+1653(SB)/1, $0x00
+DATA places<>+1654(SB)/1, $0x00
+DATA places<>+1655(SB)/1, $0x00
+DATA places<>+1656(SB)/1, $0x00
+DATA places<>+1657(SB)/1, $0x01
+DATA places<>+1658(SB)/1, $0x02
+DATA places<>+1659(SB)/1, $0x03
+DATA places<>+1660(SB)/1, $0x06
+DATA places<>+1661(SB)/1, $0x07
+DATA places<>+1662(SB)/1, $0x00
+DATA places<>+1663(SB)/1, $0x00
+DATA places<>+1664(SB)/1, $0x04
+DATA places<>+1665(SB)/1, $0x06
+DATA places<>+1666(SB)/1, $0x07
+DATA places<>+1667(SB)/1, $0x00
+DATA places<>+1668(SB)/1, $0x00
+DATA places<>+1669(SB)/1, $0x00
+DATA places<>+1670(SB)/1, $0x00
+DATA places<>+1671(SB)/1, $0x00
+DATA places<>+1672(SB)/1, $0x00
+DATA places<>+1673(SB)/1, $0x04
+DATA places<>+1674(SB)/1, $0x06
+DATA places<>+1675(SB)/1, $0x07
+DATA places<>+1676(SB)/1, $0x00
+DATA places<>+1677(SB)/1, $0x00
+DATA places<>+1678(SB)/1, $0x00
+DATA places<>+1679(SB)/1, $0x00
+DATA places<>+1680(SB)/1, $0x01
+DATA places<>+1681(SB)/1, $0x04
+DATA places<>+1682(SB)/1, $0x06
+DATA places<>+1683(SB)/1, $0x07
+DATA places<>+1684(SB)/1, $0x00
+DATA places<>+1685(SB)/1, $0x00
+DATA places<>+1686(SB)/1, $0x00
+DATA places<>+1687(SB)/1, $0x00
+DATA places<>+1688(SB)/1, $0x00
+DATA places<>+1689(SB)/1, $0x01
+DATA places<>+1690(SB)/1, $0x04
+DATA places<>+1691(SB)/1, $0x06
+DATA places<>+1692(SB)/1, $0x07
+DATA places<>+1693(SB)/1, $0x00
+DATA places<>+1694(SB)/1, $0x00
+DATA places<>+1695(SB)/1, $0x00
+DATA places<>+1696(SB)/1, $0x02
+DATA places<>+1697(SB)/1, $0x04
+DATA places<>+1698(SB)/1, $0x06
+DATA places<>+1699(SB)/1, $0x07
+DATA places<>+1700(SB)/1, $0x00
+DATA places<>+1701(SB)/1, $0x00
+DATA places<>+1702(SB)/1, $0x00
+DATA places<>+1703(SB)/1, $0x00
+DATA places<>+1704(SB)/1, $0x00
+DATA places<>+1705(SB)/1, $0x02
+DATA places<>+1706(SB)/1, $0x04
+DATA places<>+1707(SB)/1, $0x06
+DATA places<>+1708(SB)/1, $0x07
+DATA places<>+1709(SB)/1, $0x00
+DATA places<>+1710(SB)/1, $0x00
+DATA places<>+1711(SB)/1, $0x00
+DATA places<>+1712(SB)/1, $0x01
+DATA places<>+1713(SB)/1, $0x02
+DATA places<>+1714(SB)/1, $0x04
+DATA places<>+1715(SB)/1, $0x06
+DATA places<>+1716(SB)/1, $0x07
+DATA places<>+1717(SB)/1, $0x00
+DATA places<>+1718(SB)/1, $0x00
+DATA places<>+1719(SB)/1, $0x00
+DATA places<>+1720(SB)/1, $0x00
+DATA places<>+1721(SB)/1, $0x01
+DATA places<>+1722(SB)/1, $0x02
+DATA places<>+1723(SB)/1, $0x04
+DATA places<>+1724(SB)/1, $0x06
+DATA places<>+1725(SB)/1, $0x07
+DATA places<>+1726(SB)/1, $0x00
+DATA places<>+1727(SB)/1, $0x00
+DATA places<>+1728(SB)/1, $0x03
+DATA places<>+1729(SB)/1, $0x04
+DATA places<>+1730(SB)/1, $0x06
+DATA places<>+1731(SB)/1, $0x07
+DATA places<>+1732(SB)/1, $0x00
+DATA places<>+1733(SB)/1, $0x00
+DATA places<>+1734(SB)/1, $0x00
+DATA places<>+1735(SB)/1, $0x00
+DATA places<>+1736(SB)/1, $0x00
+DATA places<>+1737(SB)/1, $0x03
+DATA places<>+1738(SB)/1, $0x04
+DATA places<>+1739(SB)/1, $0x06
+DATA places<>+1740(SB)/1, $0x07
+DATA places<>+1741(SB)/1, $0x00
+DATA places<>+1742(SB)/1, $0x00
+DATA places<>+1743(SB)/1, $0x00
+DATA places<>+1744(SB)/1, $0x01
+DATA places<>+1745(SB)/1, $0x03
+DATA places<>+1746(SB)/1, $0x04
+DATA places<>+1747(SB)/1, $0x06
+DATA places<>+1748(SB)/1, $0x07
+DATA places<>+1749(SB)/1, $0x00
+DATA places<>+1750(SB)/1, $0x00
+DATA places<>+1751(SB)/1, $0x00
+DATA places<>+1752(SB)/1, $0x00
+DATA places<>+1753(SB)/1, $0x01
+DATA places<>+1754(SB)/1, $0x03
+DATA places<>+1755(SB)/1, $0x04
+DATA places<>+1756(SB)/1, $0x06
+DATA places<>+1757(SB)/1, $0x07
+DATA places<>+1758(SB)/1, $0x00
+DATA places<>+1759(SB)/1, $0x00
+DATA places<>+1760(SB)/1, $0x02
+DATA places<>+1761(SB)/1, $0x03
+DATA places<>+1762(SB)/1, $0x04
+DATA places<>+1763(SB)/1, $0x06
+DATA places<>+1764(SB)/1, $0x07
+DATA places<>+1765(SB)/1, $0x00
+DATA places<>+1766(SB)/1, $0x00
+DATA places<>+1767(SB)/1, $0x00
+DATA places<>+1768(SB)/1, $0x00
+DATA places<>+1769(SB)/1, $0x02
+DATA places<>+1770(SB)/1, $0x03
+DATA places<>+1771(SB)/1, $0x04
+DATA places<>+1772(SB)/1, $0x06
+DATA places<>+1773(SB)/1, $0x07
+DATA places<>+1774(SB)/1, $0x00
+DATA places<>+1775(SB)/1, $0x00
+DATA places<>+1776(SB)/1, $0x01
+DATA places<>+1777(SB)/1, $0x02
+DATA places<>+1778(SB)/1, $0x03
+DATA places<>+1779(SB)/1, $0x04
+DATA places<>+1780(SB)/1, $0x06
+DATA places<>+1781(SB)/1, $0x07
+DATA places<>+1782(SB)/1, $0x00
+DATA places<>+1783(SB)/1, $0x00
+DATA places<>+1784(SB)/1, $0x00
+DATA places<>+1785(SB)/1, $0x01
+DATA places<>+1786(SB)/1, $0x02
+DATA places<>+1787(SB)/1, $0x03
+DATA places<>+1788(SB)/1, $0x04
+DATA places<>+1789(SB)/1, $0x06
+DATA places<>+1790(SB)/1, $0x07
+DATA places<>+1791(SB)/1, $0x00
+DATA places<>+1792(SB)/1, $0x05
+DATA places<>+1793(SB)/1, $0x06
+DATA places<>+1794(SB)/1, $0x07
+DATA places<>+1795(SB)/1, $0x00
+DATA places<>+1796(SB)/1, $0x00
+DATA places<>+1797(SB)/1, $0x00
+DATA places<>+1798(SB)/1, $0x00
+DATA places<>+1799(SB)/1, $0x00
+DATA places<>+1800(SB)/1, $0x00
+DATA places<>+1801(SB)/1, $0x05
+DATA places<>+1802(SB)/1, $0x06
+DATA places<>+1803(SB)/1, $0x07
+DATA places<>+1804(SB)/1, $0x00
+DATA places<>+1805(SB)/1, $0x00
+DATA places<>+1806(SB)/1, $0x00
+DATA places<>+1807(SB)/1, $0x00
+DATA places<>+1808(SB)/1, $0x01
+DATA places<>+1809(SB)/1, $0x05
+DATA places<>+1810(SB)/1, $0x06
+DATA places<>+1811(SB)/1, $0x07
+DATA places<>+1812(SB)/1, $0x00
+DATA places<>+1813(SB)/1, $0x00
+DATA places<>+1814(SB)/1, $0x00
+DATA places<>+1815(SB)/1, $0x00
+DATA places<>+1816(SB)/1, $0x00
+DATA places<>+1817(SB)/1, $0x01
+DATA places<>+1818(SB)/1, $0x05
+DATA places<>+1819(SB)/1, $0x06
+DATA places<>+1820(SB)/1, $0x07
+DATA places<>+1821(SB)/1, $0x00
+DATA places<>+1822(SB)/1, $0x00
+DATA places<>+1823(SB)/1, $0x00
+DATA places<>+1824(SB)/1, $0x02
+DATA places<>+1825(SB)/1, $0x05
+DATA places<>+1826(SB)/1, $0x06
+DATA places<>+1827(SB)/1, $0x07
+DATA places<>+1828(SB)/1, $0x00
+DATA places<>+1829(SB)/1, $0x00
+DATA places<>+1830(SB)/1, $0x00
+DATA places<>+1831(SB)/1, $0x00
+DATA places<>+1832(SB)/1, $0x00
+DATA places<>+1833(SB)/1, $0x02
+DATA places<>+1834(SB)/1, $0x05
+DATA places<>+1835(SB)/1, $0x06
+DATA places<>+1836(SB)/1, $0x07
+DATA places<>+1837(SB)/1, $0x00
+DATA places<>+1838(SB)/1, $0x00
+DATA places<>+1839(SB)/1, $0x00
+DATA places<>+1840(SB)/1, $0x01
+DATA places<>+1841(SB)/1, $0x02
+DATA places<>+1842(SB)/1, $0x05
+DATA places<>+1843(SB)/1, $0x06
+DATA places<>+1844(SB)/1, $0x07
+DATA places<>+1845(SB)/1, $0x00
+DATA places<>+1846(SB)/1, $0x00
+DATA places<>+1847(SB)/1, $0x00
+DATA places<>+1848(SB)/1, $0x00
+DATA places<>+1849(SB)/1, $0x01
+DATA places<>+1850(SB)/1, $0x02
+DATA places<>+1851(SB)/1, $0x05
+DATA places<>+1852(SB)/1, $0x06
+DATA places<>+1853(SB)/1, $0x07
+DATA places<>+1854(SB)/1, $0x00
+DATA places<>+1855(SB)/1, $0x00
+DATA places<>+1856(SB)/1, $0x03
+DATA places<>+1857(SB)/1, $0x05
+DATA places<>+1858(SB)/1, $0x06
+DATA places<>+1859(SB)/1, $0x07
+DATA places<>+1860(SB)/1, $0x00
+DATA places<>+1861(SB)/1, $0x00
+DATA places<>+1862(SB)/1, $0x00
+DATA places<>+1863(SB)/1, $0x00
+DATA places<>+1864(SB)/1, $0x00
+DATA places<>+1865(SB)/1, $0x03
+DATA places<>+1866(SB)/1, $0x05
+DATA places<>+1867(SB)/1, $0x06
+DATA places<>+1868(SB)/1, $0x07
+DATA places<>+1869(SB)/1, $0x00
+DATA places<>+1870(SB)/1, $0x00
+DATA places<>+1871(SB)/1, $0x00
+DATA places<>+1872(SB)/1, $0x01
+DATA places<>+1873(SB)/1, $0x03
+DATA places<>+1874(SB)/1, $0x05
+DATA places<>+1875(SB)/1, $0x06
+DATA places<>+1876(SB)/1, $0x07
+DATA places<>+1877(SB)/1, $0x00
+DATA places<>+1878(SB)/1, $0x00
+DATA places<>+1879(SB)/1, $0x00
+DATA places<>+1880(SB)/1, $0x00
+DATA places<>+1881(SB)/1, $0x01
+DATA places<>+1882(SB)/1, $0x03
+DATA places<>+1883(SB)/1, $0x05
+DATA places<>+1884(SB)/1, $0x06
+DATA places<>+1885(SB)/1, $0x07
+DATA places<>+1886(SB)/1, $0x00
+DATA places<>+1887(SB)/1, $0x00
+DATA places<>+1888(SB)/1, $0x02
+DATA places<>+1889(SB)/1, $0x03
+DATA places<>+1890(SB)/1, $0x05
+DATA places<>+1891(SB)/1, $0x06
+DATA places<>+1892(SB)/1, $0x07
+DATA places<>+1893(SB)/1, $0x00
+DATA places<>+1894(SB)/1, $0x00
+DATA places<>+1895(SB)/1, $0x00
+DATA places<>+1896(SB)/1, $0x00
+DATA places<>+1897(SB)/1, $0x02
+DATA places<>+1898(SB)/1, $0x03
+DATA places<>+1899(SB)/1, $0x05
+DATA places<>+1900(SB)/1, $0x06
+DATA places<>+1901(SB)/1, $0x07
+DATA places<>+1902(SB)/1, $0x00
+DATA places<>+1903(SB)/1, $0x00
+DATA places<>+1904(SB)/1, $0x01
+DATA places<>+1905(SB)/1, $0x02
+DATA places<>+1906(SB)/1, $0x03
+DATA places<>+1907(SB)/1, $0x05
+DATA places<>+1908(SB)/1, $0x06
+DATA places<>+1909(SB)/1, $0x07
+DATA places<>+1910(SB)/1, $0x00
+DATA places<>+1911(SB)/1, $0x00
+DATA places<>+1912(SB)/1, $0x00
+DATA places<>+1913(SB)/1, $0x01
+DATA places<>+1914(SB)/1, $0x02
+DATA places<>+1915(SB)/1, $0x03
+DATA places<>+1916(SB)/1, $0x05
+DATA places<>+1917(SB)/1, $0x06
+DATA places<>+1918(SB)/1, $0x07
+DATA places<>+1919(SB)/1, $0x00
+DATA places<>+1920(SB)/1, $0x04
+DATA places<>+1921(SB)/1, $0x05
+DATA places<>+1922(SB)/1, $0x06
+DATA places<>+1923(SB)/1, $0x07
+DATA places<>+1924(SB)/1, $0x00
+DATA places<>+1925(SB)/1, $0x00
+DATA places<>+1926(SB)/1, $0x00
+DATA places<>+1927(SB)/1, $0x00
+DATA places<>+1928(SB)/1, $0x00
+DATA places<>+1929(SB)/1, $0x04
+DATA places<>+1930(SB)/1, $0x05
+DATA places<>+1931(SB)/1, $0x06
+DATA places<>+1932(SB)/1, $0x07
+DATA places<>+1933(SB)/1, $0x00
+DATA places<>+1934(SB)/1, $0x00
+DATA places<>+1935(SB)/1, $0x00
+DATA places<>+1936(SB)/1, $0x01
+DATA places<>+1937(SB)/1, $0x04
+DATA places<>+1938(SB)/1, $0x05
+DATA places<>+1939(SB)/1, $0x06
+DATA places<>+1940(SB)/1, $0x07
+DATA places<>+1941(SB)/1, $0x00
+DATA places<>+1942(SB)/1, $0x00
+DATA places<>+1943(SB)/1, $0x00
+DATA places<>+1944(SB)/1, $0x00
+DATA places<>+1945(SB)/1, $0x01
+DATA places<>+1946(SB)/1, $0x04
+DATA places<>+1947(SB)/1, $0x05
+DATA places<>+1948(SB)/1, $0x06
+DATA places<>+1949(SB)/1, $0x07
+DATA places<>+1950(SB)/1, $0x00
+DATA places<>+1951(SB)/1, $0x00
+DATA places<>+1952(SB)/1, $0x02
+DATA places<>+1953(SB)/1, $0x04
+DATA places<>+1954(SB)/1, $0x05
+DATA places<>+1955(SB)/1, $0x06
+DATA places<>+1956(SB)/1, $0x07
+DATA places<>+1957(SB)/1, $0x00
+DATA places<>+1958(SB)/1, $0x00
+DATA places<>+1959(SB)/1, $0x00
+DATA places<>+1960(SB)/1, $0x00
+DATA places<>+1961(SB)/1, $0x02
+DATA places<>+1962(SB)/1, $0x04
+DATA places<>+1963(SB)/1, $0x05
+DATA places<>+1964(SB)/1, $0x06
+DATA places<>+1965(SB)/1, $0x07
+DATA places<>+1966(SB)/1, $0x00
+DATA places<>+1967(SB)/1, $0x00
+DATA places<>+1968(SB)/1, $0x01
+DATA places<>+1969(SB)/1, $0x02
+DATA places<>+1970(SB)/1, $0x04
+DATA places<>+1971(SB)/1, $0x05
+DATA places<>+1972(SB)/1, $0x06
+DATA places<>+1973(SB)/1, $0x07
+DATA places<>+1974(SB)/1, $0x00
+DATA places<>+1975(SB)/1, $0x00
+DATA places<>+1976(SB)/1, $0x00
+DATA places<>+1977(SB)/1, $0x01
+DATA places<>+1978(SB)/1, $0x02
+DATA places<>+1979(SB)/1, $0x04
+DATA places<>+1980(SB)/1, $0x05
+DATA places<>+1981(SB)/1, $0x06
+DATA places<>+1982(SB)/1, $0x07
+DATA places<>+1983(SB)/1, $0x00
+DATA places<>+1984(SB)/1, $0x03
+DATA places<>+1985(SB)/1, $0x04
+DATA places<>+1986(SB)/1, $0x05
+DATA places<>+1987(SB)/1, $0x06
+DATA places<>+1988(SB)/1, $0x07
+DATA places<>+1989(SB)/1, $0x00
+DATA places<>+1990(SB)/1, $0x00
+DATA places<>+1991(SB)/1, $0x00
+DATA places<>+1992(SB)/1, $0x00
+DATA places<>+1993(SB)/1, $0x03
+DATA places<>+1994(SB)/1, $0x04
+DATA places<>+1995(SB)/1, $0x05
+DATA places<>+1996(SB)/1, $0x06
+DATA places<>+1997(SB)/1, $0x07
+DATA places<>+1998(SB)/1, $0x00
+DATA places<>+1999(SB)/1, $0x00
+DATA places<>+2000(SB)/1, $0x01
+DATA places<>+2001(SB)/1, $0x03
+DATA places<>+2002(SB)/1, $0x04
+DATA places<>+2003(SB)/1, $0x05
+DATA places<>+2004(SB)/1, $0x06
+DATA places<>+2005(SB)/1, $0x07
+DATA places<>+2006(SB)/1, $0x00
+DATA places<>+2007(SB)/1, $0x00
+DATA places<>+2008(SB)/1, $0x00
+DATA places<>+2009(SB)/1, $0x01
+DATA places<>+2010(SB)/1, $0x03
+DATA places<>+2011(SB)/1, $0x04
+DATA places<>+2012(SB)/1, $0x05
+DATA places<>+2013(SB)/1, $0x06
+DATA places<>+2014(SB)/1, $0x07
+DATA places<>+2015(SB)/1, $0x00
+DATA places<>+2016(SB)/1, $0x02
+DATA places<>+2017(SB)/1, $0x03
+DATA places<>+2018(SB)/1, $0x04
+DATA places<>+2019(SB)/1, $0x05
+DATA places<>+2020(SB)/1, $0x06
+DATA places<>+2021(SB)/1, $0x07
+DATA places<>+2022(SB)/1, $0x00
+DATA places<>+2023(SB)/1, $0x00
+DATA places<>+2024(SB)/1, $0x00
+DATA places<>+2025(SB)/1, $0x02
+DATA places<>+2026(SB)/1, $0x03
+DATA places<>+2027(SB)/1, $0x04
+DATA places<>+2028(SB)/1, $0x05
+DATA places<>+2029(SB)/1, $0x06
+DATA places<>+2030(SB)/1, $0x07
+DATA places<>+2031(SB)/1, $0x00
+DATA places<>+2032(SB)/1, $0x01
+DATA places<>+2033(SB)/1, $0x02
+DATA places<>+2034(SB)/1, $0x03
+DATA places<>+2035(SB)/1, $0x04
+DATA places<>+2036(SB)/1, $0x05
+DATA places<>+2037(SB)/1, $0x06
+DATA places<>+2038(SB)/1, $0x07
+DATA places<>+2039(SB)/1, $0x00
+DATA places<>+2040(SB)/1, $0x00
+DATA places<>+2041(SB)/1, $0x01
+DATA places<>+2042(SB)/1, $0x02
+DATA places<>+2043(SB)/1, $0x03
+DATA places<>+2044(SB)/1, $0x04
+DATA places<>+2045(SB)/1, $0x05
+DATA places<>+2046(SB)/1, $0x06
+DATA places<>+2047(SB)/1, $0x07
+GLOBL places<>(SB), RODATA|NOPTR, $2048
+
+// func selectAVX2(dst *int32, x *float32, n int, lo float32, hi float32) int
+// Requires: AVX, AVX2, POPCNT
+TEXT ·selectAVX2(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+16(FP), DX
+	VBROADCASTSS lo+24(FP), Y0
+	VBROADCASTSS hi+28(FP), Y1
+	VPXOR        Y2, Y2, Y2
+	VPBROADCASTD step8<>+0(SB), Y3
+	LEAQ         places<>+0(SB), BX
+	XORQ         SI, SI
+
+loop:
+	VMOVUPS   (CX), Y4
+	VCMPPS    $0x02, Y4, Y0, Y5
+	VCMPPS    $0x02, Y1, Y4, Y4
+	VANDPS    Y5, Y4, Y5
+	VMOVMSKPS Y5, DI
+	VPMOVZXBD (BX)(DI*8), Y4
+	VPADDD    Y2, Y4, Y4
+	VMOVDQU   Y4, (AX)(SI*4)
+	POPCNTQ   DI, DI
+	ADDQ      DI, SI
+	VPADDD    Y3, Y2, Y2
+	ADDQ      $0x20, CX
+	SUBQ      $0x08, DX
+	JNZ       loop
+	VZEROUPPER
+	MOVQ      SI, ret+32(FP)
+	RET
+
+DATA step8<>+0(SB)/4, $0x00000008
+GLOBL step8<>(SB), RODATA|NOPTR, $4
+
+// func siftAVX512(dst *int32, v *float32, w *uint64, n int, lo float32, hi float32, key uint64, cut uint64) int
+// Requires: AVX, AVX2, AVX512DQ, AVX512F, AVX512VL, BMI2, POPCNT
+TEXT ·siftAVX512(SB), NOSPLIT, $0-64
+	MOVQ         dst+0(FP), AX
+	MOVQ         v+8(FP), CX
+	MOVQ         w+16(FP), DX
+	MOVQ         n+24(FP), BX
+	VBROADCASTSS lo+32(FP), Y0
+	VBROADCASTSS hi+36(FP), Y1
+	VPBROADCASTQ key+40(FP), Z2
+	VPBROADCASTQ cut+48(FP), Z3
+	VPBROADCASTQ mix1<>+0(SB), Z4
+	VPBROADCASTQ mix2<>+0(SB), Z5
+	VPMOVZXBD    eight<>+0(SB), Y6
+	VPBROADCASTD step8b<>+0(SB), Y7
+	XORQ         SI, SI
+	MOVL         $0x000000ff, DI
+	KMOVW        DI, K1
+
+loop:
+	CMPQ  BX, $0x08
+	JGE   eight
+	MOVQ  BX, R8
+	BZHIL R8, DI, DI
+	KMOVW DI, K1
+
+eight:
+	VMOVUPS.Z     (CX), K1, Y8
+	VCMPPS        $0x02, Y8, Y0, K1, K2
+	VCMPPS        $0x02, Y1, Y8, K2, K2
+	KORTESTB      K2, K2
+	JZ            next
+	VMOVDQU64.Z   (DX), K1, Z8
+	VPADDQ        Z2, Z8, Z8
+	VPSRLQ        $0x1e, Z8, Z9
+	VPXORQ        Z9, Z8, Z8
+	VPMULLQ       Z4, Z8, Z8
+	VPSRLQ        $0x1b, Z8, Z9
+	VPXORQ        Z9, Z8, Z8
+	VPMULLQ       Z5, Z8, Z8
+	VPSRLQ        $0x1f, Z8, Z9
+	VPXORQ        Z9, Z8, Z8
+	VPCMPUQ       $0x02, Z3, Z8, K2, K2
+	KORTESTB      K2, K2
+	JZ            next
+	VPCOMPRESSD.Z Y6, K2, Y8
+	VMOVDQU32     Y8, (AX)(SI*4)
+	KMOVB         K2, R8
+	POPCNTL       R8, R8
+	ADDQ          R8, SI
+
+next:
+	VPADDD Y7, Y6, Y6
+	ADDQ   $0x20, CX
+	ADDQ   $0x40, DX
+	SUBQ   $0x08, BX
+	JG     loop
+	VZEROUPPER
+	MOVQ   SI, ret+56(FP)
+	RET
+
+DATA mix1<>+0(SB)/8, $0xbf58476d1ce4e5b9
+GLOBL mix1<>(SB), RODATA|NOPTR, $8
+
+DATA mix2<>+0(SB)/8, $0x94d049bb133111eb
+GLOBL mix2<>(SB), RODATA|NOPTR, $8
+
+DATA eight<>+0(SB)/1, $0x00
+DATA eight<>+1(SB)/1, $0x01
+DATA eight<>+2(SB)/1, $0x02
+DATA eight<>+3(SB)/1, $0x03
+DATA eight<>+4(SB)/1, $0x04
+DATA eight<>+5(SB)/1, $0x05
+DATA eight<>+6(SB)/1, $0x06
+DATA eight<>+7(SB)/1, $0x07
+GLOBL eight<>(SB), RODATA|NOPTR, $8
+
+DATA step8b<>+0(SB)/4, $0x00000008
+GLOBL step8b<>(SB), RODATA|NOPTR, $4
+
+// func peakAVX512(n int)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·peakAVX512(SB), NOSPLIT, $0-8
+	MOVQ   n+0(FP), AX
+	VXORPS Z0, Z0, Z0
+	VXORPS Z1, Z1, Z1
+	VXORPS Z2, Z2, Z2
+	VXORPS Z3, Z3, Z3
+	VXORPS Z4, Z4, Z4
+	VXORPS Z5, Z5, Z5
+	VXORPS Z6, Z6, Z6
+	VXORPS Z7, Z7, Z7
+	VXORPS Z8, Z8, Z8
+	VXORPS Z9, Z9, Z9
+	VXORPS Z10, Z10, Z10
+	VXORPS Z11, Z11, Z11
+	VXORPS Z12, Z12, Z12
+	VXORPS Z13, Z13, Z13
+	VXORPS Z14, Z14, Z14
+	VXORPS Z15, Z15, Z15
+	VXORPS Z16, Z16, Z16
+	VXORPS Z17, Z17, Z17
+	VXORPS Z18, Z18, Z18
+	VXORPS Z19, Z19, Z19
+	VXORPS Z20, Z20, Z20
+	VXORPS Z21, Z21, Z21
+	VXORPS Z22, Z22, Z22
+	VXORPS Z23, Z23, Z23
+	VXORPS Z24, Z24, Z24
+
+loop:
+	VFMADD231PS Z24, Z24, Z0
+	VFMADD231PS Z24, Z24, Z1
+	VFMADD231PS Z24, Z24, Z2
+	VFMADD231PS Z24, Z24, Z3
+	VFMADD231PS Z24, Z24, Z4
+	VFMADD231PS Z24, Z24, Z5
+	VFMADD231PS Z24, Z24, Z6
+	VFMADD231PS Z24, Z24, Z7
+	VFMADD231PS Z24, Z24, Z8
+	VFMADD231PS Z24, Z24, Z9
+	VFMADD231PS Z24, Z24, Z10
+	VFMADD231PS Z24, Z24, Z11
+	VFMADD231PS Z24, Z24, Z12
+	VFMADD231PS Z24, Z24, Z13
+	VFMADD231PS Z24, Z24, Z14
+	VFMADD231PS Z24, Z24, Z15
+	VFMADD231PS Z24, Z24, Z16
+	VFMADD231PS Z24, Z24, Z17
+	VFMADD231PS Z24, Z24, Z18
+	VFMADD231PS Z24, Z24, Z19
+	VFMADD231PS Z24, Z24, Z20
+	VFMADD231PS Z24, Z24, Z21
+	VFMADD231PS Z24, Z24, Z22
+	VFMADD231PS Z24, Z24, Z23
+	DECQ        AX
+	JNZ         loop
+	VZEROUPPER
+	RET
+
+// func peakAVX2(n int)
+// Requires: AVX, FMA3
+TEXT ·peakAVX2(SB), NOSPLIT, $0-8
+	MOVQ   n+0(FP), AX
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	VXORPS Y10, Y10, Y10
+	VXORPS Y11, Y11, Y11
+	VXORPS Y12, Y12, Y12
+
+loop:
+	VFMADD231PS Y12, Y12, Y0
+	VFMADD231PS Y12, Y12, Y1
+	VFMADD231PS Y12, Y12, Y2
+	VFMADD231PS Y12, Y12, Y3
+	VFMADD231PS Y12, Y12, Y4
+	VFMADD231PS Y12, Y12, Y5
+	VFMADD231PS Y12, Y12, Y6
+	VFMADD231PS Y12, Y12, Y7
+	VFMADD231PS Y12, Y12, Y8
+	VFMADD231PS Y12, Y12, Y9
+	VFMADD231PS Y12, Y12, Y10
+	VFMADD231PS Y12, Y12, Y11
+	DECQ        AX
+	JNZ         loop
+	VZEROUPPER
+	RET

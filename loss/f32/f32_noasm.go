@@ -17,3 +17,21 @@ func dots4(acc *[4][8]float32, x, r0, r1, r2, r3 []float32) {
 func axpy(dst []float32, alpha float32, x []float32) { axpyGeneric(dst, alpha, x) }
 
 func scale(dst []float32, alpha float32) { scaleGeneric(dst, alpha) }
+
+func packPanel(panel, rows []float32, dim, count int) { packColumns(panel, rows, dim, 0, count, 0) }
+
+func product(dst, init, rows, columns []float32, dim int) {
+	productGeneric(dst, init, rows, columns, dim)
+}
+
+func selectWhole(dst []int32, x []float32, lo, hi float32) int {
+	return selectGeneric(dst, x, 0, lo, hi)
+}
+
+func sift(dst []int32, v []float32, w []uint64, lo, hi float32, key, cut uint64) int {
+	return siftGeneric(dst, v, w, lo, hi, key, cut)
+}
+
+func body() string { return "go" }
+
+func peak(n int) int { return peakGeneric(n) }

@@ -19,6 +19,14 @@ func main() {
 	reduceFour("dots4AVX", "adds x·r to the eight sums of each of four rows.", product)
 	axpy()
 	scale()
+	tile("productAVX512", "is productGeneric: 12 rows with 32 columns of each panel.", func() reg.VecVirtual { return ZMM() }, 64, 12)
+	tile("productAVX2", "multiplies 6 of 12 rows with 16 of the 32 columns of each panel.", func() reg.VecVirtual { return YMM() }, 32, 6)
+	pack()
+	selectAVX512()
+	selectAVX2()
+	siftAVX512()
+	peak("peakAVX512", func() reg.VecVirtual { return ZMM() }, 24)
+	peak("peakAVX2", func() reg.VecVirtual { return YMM() }, 12)
 	Generate()
 }
 

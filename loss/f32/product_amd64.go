@@ -1,0 +1,106 @@
+//go:build !purego
+
+package f32
+
+import "golang.org/x/sys/cpu"
+
+// hasFMA and hasAVX512 choose between the bodies; tests set them.
+var (
+	hasFMA    = cpu.X86.HasAVX2 && cpu.X86.HasFMA && cpu.X86.HasPOPCNT
+	hasAVX512 = hasFMA && cpu.X86.HasAVX512F && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512BW && cpu.X86.HasBMI2
+)
+
+func product(dst, init, rows, columns []float32, dim int) {
+	panels := len(init) / PanelColumns
+	switch {
+	case hasAVX512:
+		productAVX512(&dst[0], &init[0], &rows[0], &columns[0], dim, panels)
+	case hasFMA:
+		for row := 0; row < TileRows; row += 6 {
+			for column := 0; column < PanelColumns; column += 16 {
+				productAVX2(&dst[row*len(init)+column], &init[column], &rows[row], &columns[column], dim, panels)
+			}
+		}
+	default:
+		productGeneric(dst, init, rows, columns, dim)
+	}
+}
+
+func packPanel(panel, rows []float32, dim, count int) {
+	column, k := 0, dim&^7
+	if hasAVX && k > 0 {
+		for ; column+8 <= count; column += 8 {
+			packAVX(&panel[column], &rows[column*dim], dim, k/8)
+		}
+		packColumns(panel, rows, dim, 0, column, k)
+	}
+	packColumns(panel, rows, dim, column, count, 0)
+}
+
+func selectWhole(dst []int32, x []float32, lo, hi float32) int {
+	switch {
+	case hasAVX512:
+		return selectAVX512(&dst[0], &x[0], len(x), lo, hi)
+	case hasFMA:
+		return selectAVX2(&dst[0], &x[0], len(x), lo, hi)
+	default:
+		return selectGeneric(dst, x, 0, lo, hi)
+	}
+}
+
+func sift(dst []int32, v []float32, w []uint64, lo, hi float32, key, cut uint64) int {
+	if hasAVX512 {
+		return siftAVX512(&dst[0], &v[0], &w[0], len(v), lo, hi, key, cut)
+	}
+	return siftGeneric(dst, v, w, lo, hi, key, cut)
+}
+
+// In f32_amd64.s, which does not check lengths.
+
+//go:noescape
+func productAVX512(dst, init, a, b *float32, dim, panels int)
+
+//go:noescape
+func productAVX2(dst, init, a, b *float32, dim, panels int)
+
+//go:noescape
+func packAVX(dst, rows *float32, dim, eights int)
+
+//go:noescape
+func selectAVX512(dst *int32, x *float32, n int, lo, hi float32) int
+
+//go:noescape
+func selectAVX2(dst *int32, x *float32, n int, lo, hi float32) int
+
+//go:noescape
+func siftAVX512(dst *int32, v *float32, w *uint64, n int, lo, hi float32, key, cut uint64) int
+
+func peakAVX512(n int)
+
+func peakAVX2(n int)
+
+func body() string {
+	switch {
+	case hasAVX512:
+		return "avx512"
+	case hasFMA:
+		return "avx2"
+	default:
+		return "go"
+	}
+}
+
+func peak(n int) int {
+	switch {
+	case hasAVX512:
+		rounds := (n + 24*16 - 1) / (24 * 16)
+		peakAVX512(rounds)
+		return 2 * 24 * 16 * rounds
+	case hasFMA:
+		rounds := (n + 12*8 - 1) / (12 * 8)
+		peakAVX2(rounds)
+		return 2 * 12 * 8 * rounds
+	default:
+		return peakGeneric(n)
+	}
+}
