@@ -65,14 +65,25 @@ func message(err error) string {
 	return text
 }
 
+// hinted is an error with what can be done about it.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h hinted) Unwrap() error { return h.error }
+
 // hintFor says what can be done about err; "" where the message says it all.
 func hintFor(err error) string {
 	var (
 		split  *storage.SplitError
 		column *storage.ColumnError
 		row    *storage.RowError
+		known  hinted
 	)
 	switch {
+	case errors.As(err, &known):
+		return known.hint
 	case errors.As(err, &split):
 		return "choose with --split"
 	case errors.As(err, &column):

@@ -36,7 +36,7 @@ func library(path string) (*runtimeAPI, error) {
 	}
 	base, err := openLibrary(file, "OrtGetApiBase")
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrLibrary, err)
+		return nil, fmt.Errorf("%w: load %s: %w", ErrLibrary, file, err)
 	}
 	r := new(runtimeAPI)
 	if err := r.start(base); err != nil {
