@@ -196,12 +196,12 @@ func fromTriplets(t *testing.T, steps int) setup {
 // Goal D1: a run that is stopped after any batch goes on with the batches that
 // it would have seen, whatever the workers, processors and prefetch were and are.
 func TestMatrixResume(t *testing.T) {
-	steps, stride, random := 60, 7, 12
+	steps, stride, random := 60, 13, 10
 	switch {
 	case long:
 		steps, stride, random = 500, 1, 2000
 	case raceEnabled:
-		steps, stride, random = 30, 11, 6
+		steps, stride, random = 20, 9, 3
 	}
 	all := setups(t, steps)
 	want, next, states := make([][][32]byte, len(all)), make([][][32]byte, len(all)), make([][]pipeline.State, len(all))
@@ -259,8 +259,11 @@ func TestMatrixResume(t *testing.T) {
 // epoch has every batch once.
 func TestMatrixStopAndResume(t *testing.T) {
 	cycles, each := 40, 2
-	if long {
+	switch {
+	case long:
 		cycles = 1000
+	case raceEnabled:
+		cycles = 8
 	}
 	for _, s := range []setup{
 		plain(t, "batch", cycles*each, storage.Config{Paths: []string{"../testdata/glyphs"}}, stages.ScopeBatch, 0, 1),
@@ -288,7 +291,10 @@ func TestMatrixStopAndResume(t *testing.T) {
 // Goal D3: states taken at the last batch, when there were no more, and after
 // the first of the next epoch lead to epochs of full length in the right order.
 func TestMatrixEpochEnds(t *testing.T) {
-	const steps = 21
+	steps := 21
+	if raceEnabled {
+		steps = 5
+	}
 	for _, s := range setups(t, steps) {
 		first, states := s.run(t, pipeline.State{}, 2, 8, -1)   // there were no more
 		_, left := s.run(t, pipeline.State{}, 2, 8, len(first)) // left at the last batch
@@ -313,7 +319,10 @@ func TestMatrixEpochEnds(t *testing.T) {
 // Goal D9, through the whole pipeline: the ranks' batches are together the
 // stream of one, for a run that begins with 4 ranks and goes on with 2 and 8.
 func TestMatrixRanks(t *testing.T) {
-	steps := int64(64)
+	steps, worlds := int64(64), [][]int{{1}, {2}, {4}, {8}, {4, 2, 8}, {3, 8, 1}}
+	if raceEnabled {
+		steps, worlds = 24, worlds[4:5]
+	}
 	s := openStream(t, storage.Config{Paths: []string{"../testdata/glyphs"}})
 	s.steps, s.scope = steps, stages.ScopeDataSet
 	// content leaves out the state, which is that of a step.
@@ -335,10 +344,10 @@ func TestMatrixRanks(t *testing.T) {
 		return batches, after
 	}
 	want, _ := stream(pipeline.State{}, 0, 1, -1)
-	for _, worlds := range [][]int{{1}, {2}, {4}, {8}, {4, 2, 8}, {3, 8, 1}} {
+	for _, worlds := range worlds {
 		got, at := map[int64][32]byte{}, pipeline.State{}
 		for i, world := range worlds {
-			most := 3
+			most := 1
 			if i == len(worlds)-1 {
 				most = -1
 			}

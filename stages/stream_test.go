@@ -23,6 +23,9 @@ type stream struct {
 	scope stages.Scope
 
 	rank, world int
+
+	reader  stages.Reader                                    // default: set
+	between pipeline.Stage[*pipeline.Batch, *pipeline.Batch] // comes after every stage; may be nil
 }
 
 func newStream(t *testing.T, steps int64, scope stages.Scope) *stream {
@@ -40,10 +43,12 @@ func openStream(t *testing.T, cfg storage.Config) *stream {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { set.Close() })
-	decode, err := stages.NewDecode(stages.DecodeConfig{Height: 12, Width: 12, Channels: 1})
-	if err != nil {
-		t.Fatal(err)
+	s := &stream{set: set}
+	if done, there := embedded[cfg.Paths[0]]; there {
+		s.first, s.same = done.first, done.same
+		return s
 	}
+	decode := s.decoder(t, 0)
 	pca, err := stages.FitPCA(ctx, stages.PCAConfig{Dim: 16, Seed: 1}, set, decode, int64(set.Len()))
 	if err != nil {
 		t.Fatal(err)
@@ -56,8 +61,14 @@ func openStream(t *testing.T, cfg storage.Config) *stream {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &stream{set: set, first: first, same: stages.Duplicates(digests)}
+	s.first, s.same = first, stages.Duplicates(digests)
+	embedded[cfg.Paths[0]] = *s
+	return s
 }
+
+// embedded are the streams whose embeddings have been made, by path: for the
+// next test.
+var embedded = map[string]stream{}
 
 func (s *stream) decoder(t *testing.T, workers int) *stages.Decode {
 	t.Helper()
@@ -78,13 +89,16 @@ func (s *stream) flow(t *testing.T, at pipeline.State, workers, ahead int) pipel
 	return s.over(t, cache, at, workers, ahead)
 }
 
-// over is flow with a cache of the caller's.
-func (s *stream) over(t *testing.T, cache *stages.Cache, at pipeline.State, workers, ahead int) pipeline.Flow[*pipeline.Batch] {
-	t.Helper()
+func (s *stream) mining() stages.MineConfig {
 	triplet := loss.TripletMargin{Margin: 0.2, Distance: loss.SqEuclidean}
-	mine := stages.MineConfig{Loss: triplet, Rule: stages.SemiHard, Scope: s.scope, Seed: 1}
+	return stages.MineConfig{Loss: triplet, Rule: stages.SemiHard, Scope: s.scope, Seed: 1}
+}
+
+// plan goes on at a state.
+func (s *stream) plan(t *testing.T, at pipeline.State) *stages.Plan {
+	t.Helper()
 	plan, err := stages.NewPlan(stages.PlanConfig{
-		Labels: s.set.Labels(), Data: s.set.Digest(), P: 4, K: 2, Seed: 1, Steps: s.steps, Config: pipeline.Digest("mine", mine),
+		Labels: s.set.Labels(), Data: s.set.Digest(), P: 4, K: 2, Seed: 1, Steps: s.steps, Config: pipeline.Digest("mine", s.mining()),
 		Rank: s.rank, World: s.world,
 	})
 	if err != nil {
@@ -93,6 +107,13 @@ func (s *stream) over(t *testing.T, cache *stages.Cache, at pipeline.State, work
 	if plan, err = plan.At(at); err != nil {
 		t.Fatal(err)
 	}
+	return plan
+}
+
+// over is flow with a cache of the caller's.
+func (s *stream) over(t *testing.T, cache *stages.Cache, at pipeline.State, workers, ahead int) pipeline.Flow[*pipeline.Batch] {
+	t.Helper()
+	mine := s.mining()
 	if err := cache.Check(at); err != nil {
 		t.Fatal(err)
 	}
@@ -100,9 +121,20 @@ func (s *stream) over(t *testing.T, cache *stages.Cache, at pipeline.State, work
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pipeline.From(plan).Prefetch(ahead).Then(
-		&stages.Embed{Cache: cache}, miner, &stages.Fetch{Reader: s.set}, s.decoder(t, workers),
-		&stages.Loss{Of: loss.Triplets{Loss: triplet, Reduction: loss.MeanNonZero}})
+	reader := s.reader
+	if reader == nil {
+		reader = s.set
+	}
+	flow := pipeline.From(s.plan(t, at)).Prefetch(ahead)
+	for _, stage := range []pipeline.Stage[*pipeline.Batch, *pipeline.Batch]{
+		&stages.Embed{Cache: cache}, miner, &stages.Fetch{Reader: reader}, s.decoder(t, workers),
+		&stages.Loss{Of: loss.Triplets{Loss: mine.Loss, Reduction: loss.MeanNonZero}},
+	} {
+		if flow = flow.Then(stage); s.between != nil {
+			flow = flow.Then(s.between)
+		}
+	}
+	return flow
 }
 
 // digest is of everything a batch holds.
