@@ -74,6 +74,15 @@ func (e Embeddings) Slice(i, j int) Embeddings {
 	return Embeddings{Dim: e.Dim, Data: e.Data[i*e.Dim : j*e.Dim : j*e.Dim]}
 }
 
+// A Generation is the embeddings of a whole data set at one moment of a
+// training run: what the cache keeps on disk of each of its refreshes.
+type Generation struct {
+	Number      int32
+	Rows        Embeddings // N×D, row i of sample i
+	Fingerprint string     // of the embedder, the preprocessing and what was updated since
+	Normalised  bool       // rows have length 1
+}
+
 // Kind is the part of the partition hard, semi-hard, easy that a valid triplet
 // belongs to, by its distances and the margin m.
 type Kind uint8

@@ -24,22 +24,39 @@ var ErrChanged = errors.New("row is not the one that was planned: the data set h
 // Fetch is the [pipeline.Stage] that reads each batch's Records: one for every
 // sample id, in the order of the ids. Batches are read one at a time; how far
 // ahead of the trainer is the flow's [pipeline.Flow.Prefetch].
+//
+// With a windowed Plan, and a Reader that is a [Holder], the row groups of a
+// window are read as wholes, each once, and held until its last batch was read;
+// those of the next window are read meanwhile.
 type Fetch struct {
 	Reader Reader          // required
+	Plan   *Plan           // the batches' plan, where it may be windowed
 	Meter  *pipeline.Meter // counts images under "fetch"; may be nil
 }
 
 // Run implements [pipeline.Stage].
-func (f Fetch) Run(ctx context.Context, in <-chan *pipeline.Batch, out chan<- *pipeline.Batch) error {
+func (f Fetch) Run(ctx context.Context, in <-chan *pipeline.Batch, out chan<- *pipeline.Batch) (err error) {
 	if f.Reader == nil {
 		return errors.New("stages: Fetch.Reader is nil, want the data set the batches were planned on")
 	}
 	timer := f.Meter.Timer("fetch")
+	var windows windowReader
+	if holder, ok := f.Reader.(Holder); ok && f.Plan != nil {
+		windows = windowReader{plan: f.Plan, from: holder}
+		defer func() {
+			if failed := windows.close(); err == nil {
+				err = failed
+			}
+		}()
+	}
 	for b, err := range pipeline.Values(ctx, in) {
 		if err != nil {
 			return err
 		}
 		start := time.Now()
+		if err := windows.enter(ctx, b); err != nil {
+			return fmt.Errorf("fetch batch %d: %w", b.Number, err)
+		}
 		if err := f.read(ctx, b); err != nil {
 			return fmt.Errorf("fetch batch %d: %w", b.Number, err)
 		}

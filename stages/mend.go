@@ -81,9 +81,14 @@ const substitutes = 4
 
 // following appends to dst the images of the class at place i of batch b (0 to
 // P−1) that the plan deals after those of the batch: the class's next four hands.
+// Over windows it is all others of the class in the window, first those that the
+// epoch leaves out.
 func (p *Plan) following(b int64, i int, dst []int64) []int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.windows != nil {
+		return p.windows.following(b, i, dst)
+	}
 	classes := int64(p.report.Planned)
 	place := b*int64(p.cfg.P) + int64(i)
 	deck := deck{n: classes, w: int64(p.cfg.P), stage: "class", seed: p.cfg.Seed}

@@ -10,10 +10,15 @@ const maxTable = 1 << 16
 // shuffle makes dst the permutation of 0 … len(dst)−1 that key stands for, by
 // Fisher and Yates' method in Durstenfeld's order.
 func shuffle(dst []uint32, key planKey) {
+	d := newDice(key)
+	d.shuffle(dst)
+}
+
+// shuffle makes dst a permutation of 0 … len(dst)−1.
+func (d *dice) shuffle(dst []uint32) {
 	for i := range dst {
 		dst[i] = uint32(i)
 	}
-	d := newDice(key)
 	for i := len(dst) - 1; i > 0; i-- {
 		j := d.below(uint64(i) + 1)
 		dst[i], dst[j] = dst[j], dst[i]

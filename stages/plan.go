@@ -20,7 +20,12 @@ type PlanConfig struct {
 	K      int     // images of each: 2 or more, an anchor and its positives
 	Short  Short   // what happens to classes with fewer than K images; default Repeat
 	Seed   uint64
-	Steps  int64  // batches in an epoch; default: [Plan.Steps]
+	Steps  int64 // batches in an epoch; default: [Plan.Steps]
+	// Where the images do not fit in Window bytes of memory, batches are planned
+	// over windows of row groups (see [Plan]).
+	Layout pipeline.Layout // of the data set: where Window is set
+	Window int64           // budget, in bytes, of encoded images: the current and the next window; 0 for no limit
+
 	Config string // digest of what else decides the content of a batch, such as the miner's rule; part of every State
 
 	// One of several trainers that step together takes the batches whose number
@@ -49,6 +54,14 @@ const passMemory = 32 << 20
 // nor passes start afresh with it. Rows of unknown class, and classes with a
 // single image, which can be no pair, are never planned: [Plan.Report] counts them.
 //
+// Where Window is set and the images of Layout do not fit in it, an epoch is cut
+// into windows of row groups from many places, and each batch is made of one
+// window: P classes with K different images. A row group is in one window of an
+// epoch, and a row in one batch at most. Rows that do not fit into batches of
+// their window are left out of that epoch: [Plan.Windows] counts them by reason,
+// and each epoch leaves out others. Only a class that has fewer than K images in
+// all of the data set is repeated, as Short says.
+//
 // A Plan is a [pipeline.Source] of the batches of one epoch, or of what is left
 // of it after the state it was resumed at. It does not change, and its methods
 // may be called from any goroutine.
@@ -71,6 +84,7 @@ type planned struct {
 	digest string // of the configuration
 	report PlanReport
 	planClasses
+	windows *windows // nil where all images fit; guarded by mu
 
 	mu           sync.Mutex // guards what follows: memory that decides nothing
 	dealer       *dealer    // deck 0 holds the classes, deck 1+j the images of class j
@@ -105,8 +119,15 @@ func NewPlan(cfg PlanConfig) (*Plan, error) {
 	if err := report.enough(cfg); err != nil {
 		return nil, err
 	}
+	w, err := cfg.windows(&classes, report)
+	if err != nil {
+		return nil, err
+	}
 	if cfg.Steps == 0 {
 		cfg.Steps = defaultSteps(cfg, report)
+		if w != nil {
+			cfg.Steps = w.length
+		}
 	}
 	if cfg.Steps < ranks.world {
 		return nil, usage("PlanConfig.World", "is %d, but an epoch has only %d batches, want one for each rank: raise Steps", ranks.world, cfg.Steps)
@@ -114,18 +135,26 @@ func NewPlan(cfg PlanConfig) (*Plan, error) {
 	if cfg.Data == "" {
 		cfg.Data = digestLabels(cfg.Labels)
 	}
+	var window int64 // where it decides nothing it is no part of the digest
+	var layout string
+	if w != nil {
+		window, layout = cfg.Window, pipeline.Digest("layout", cfg.Layout)
+	}
 	p := &planned{
 		cfg:         cfg,
 		ranks:       ranks,
 		report:      report,
 		planClasses: classes,
+		windows:     w,
 		dealer:      newDealer(1+report.Planned, passMemory),
 		digest: pipeline.Digest("plan", struct {
 			P, K   int
 			Short  string
 			Steps  int64
 			Config string
-		}{cfg.P, cfg.K, cfg.Short.String(), cfg.Steps, cfg.Config}),
+			Window int64  `json:",omitempty"`
+			Layout string `json:",omitempty"`
+		}{cfg.P, cfg.K, cfg.Short.String(), cfg.Steps, cfg.Config, window, layout}),
 	}
 	return &Plan{planned: p, end: cfg.Steps}, nil
 }
@@ -235,6 +264,9 @@ func (p *Plan) Batch(b int64, ids []int64) []int64 {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.windows != nil {
+		return p.windows.batch(b, ids)
+	}
 	classes := int64(p.report.Planned)
 	deck := deck{n: classes, w: int64(p.cfg.P), stage: "class", seed: p.cfg.Seed}
 	p.hand = p.dealer.deal(0, &deck, b, p.hand[:0])

@@ -103,3 +103,40 @@ func BenchmarkStateCapture(b *testing.B) {
 		_ = batch.State()
 	}
 }
+
+// BenchmarkWindowPlan makes a plan over windows, and then batches of it.
+func BenchmarkWindowPlan(b *testing.B) {
+	for _, tt := range []struct {
+		name                   string
+		classes, each, perFile int
+	}{{"rows=1e6,groups=1e4", 10_000, 100, 100}, {"rows=1e6,groups=1e3", 1000, 1000, 1000}} {
+		cfg := PlanConfig{P: 16, K: 4}
+		for c := range tt.classes {
+			for range tt.each {
+				cfg.Labels = append(cfg.Labels, int32(c))
+			}
+		}
+		cfg.Layout = layoutOf(len(cfg.Labels), tt.perFile, 1000)
+		cfg.Window = cfg.Layout.Bytes() / 20
+		b.Run("new/"+tt.name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := NewPlan(cfg); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		p, err := NewPlan(cfg)
+		if err != nil {
+			b.Fatal(err)
+		}
+		var ids []int64
+		b.Run("batches/"+tt.name, func(b *testing.B) {
+			n := int64(0)
+			for b.Loop() {
+				ids = p.Batch(n, ids[:0])
+				n++
+			}
+			b.ReportMetric(float64(n)*64/b.Elapsed().Seconds(), "indices/s")
+		})
+	}
+}

@@ -132,6 +132,31 @@ func (s *arrowShard) columns() []column { return s.cols }
 // groups implements [shard].
 func (s *arrowShard) groups() []int64 { return s.rows }
 
+// weight implements [shard]: what the buffers of the column, and of its
+// dictionary, say they hold.
+func (s *arrowShard) weight(_ context.Context, group int, c column) (size int64, err error) {
+	b := &s.index.batches[group]
+	err = guarded(func() error {
+		var at arrowCursor
+		for _, f := range s.index.schema.fields[:c.index] {
+			b.skip(&at, f)
+		}
+		f, first := s.index.schema.fields[c.index], at.buffer
+		b.skip(&at, f)
+		size = b.declares(first, at.buffer)
+		if f.dict != nil {
+			for d := b.dicts[f.dict.id]; d != nil; d = d.before {
+				size += d.batch.declares(0, len(d.batch.buffers)/16)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, s.errorAt(group, -1, c.name, err)
+	}
+	return size, nil
+}
+
 // read implements [shard].
 func (s *arrowShard) read(ctx context.Context, group int, want []column, rows []int64) iter.Seq2[*table, error] {
 	return func(yield func(*table, error) bool) {

@@ -79,6 +79,14 @@ func (b *arrowBatch) declared(i int) int64 {
 	return int64(len(raw)) - 8
 }
 
+// declares is how long the buffers from i to j−1 say they are.
+func (b *arrowBatch) declares(i, j int) (size int64) {
+	for ; i < j; i++ {
+		size += max(b.declared(i), 0)
+	}
+	return size
+}
+
 // buffer is buffer i, decompressed.
 func (b *arrowBatch) buffer(i int, mem *budget) ([]byte, error) {
 	raw := b.raw(i)

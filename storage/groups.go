@@ -12,7 +12,8 @@ import (
 )
 
 // Read fills dst[i] with the record of sample ids[i], in any order, repeats
-// allowed. Each Image is dst's own. A row group is read once, as a whole, as
+// allowed. Each Image is dst's own. The rows of a row group that is held
+// ([Dataset.Hold]) are in memory. Any other row group is read once, as a whole, as
 // long as it stays in the cache of Config.Memory bytes. Of one that is larger
 // than the cache, or that has a fault in it, only the rows asked for are read
 // and nothing is kept: a bad row is an error for those who ask for it. Row
@@ -55,6 +56,9 @@ func (d *Dataset) Read(ctx context.Context, ids []int64, dst []pipeline.Record) 
 // readPart fills the given positions of dst, which are of one part and in the
 // order of their ids.
 func (d *Dataset) readPart(ctx context.Context, part int, positions []int, ids []int64, dst []pipeline.Record) error {
+	if d.readHeld(part, positions, ids, dst) {
+		return nil
+	}
 	recs, err := d.cache.get(part, func(limit int64) ([]pipeline.Record, int64, error) {
 		var all []pipeline.Record
 		var size int64

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/apache/arrow/go/v17/parquet"
 	"github.com/apache/arrow/go/v17/parquet/compress"
 	"github.com/apache/arrow/go/v17/parquet/metadata"
 	"github.com/apache/arrow/go/v17/parquet/schema"
@@ -39,6 +40,7 @@ type chunk struct {
 	values   int64
 	size     int64 // of its pages when decompressed, as the footer has it
 	codec    compress.Compression
+	prefixed bool  // values leave out what they have in common with the one before
 	broken   error // why it cannot be read, if it cannot
 }
 
@@ -201,6 +203,7 @@ func (p *parquetFile) checkChunk(m *metadata.RowGroupMetaData, i int, rows, data
 	c.values = col.NumValues()
 	c.size = col.TotalUncompressedSize()
 	c.codec = col.Compression()
+	c.prefixed = slices.Contains(col.Encodings(), parquet.Encodings.DeltaByteArray)
 	c.from = col.DataPageOffset()
 	if at := col.DictionaryPageOffset(); col.HasDictionaryPage() && at > 0 && (at < c.from || c.from == 0) {
 		c.from = at // without rows there may be a dictionary alone
@@ -233,6 +236,27 @@ func (p *parquetFile) identity() []byte  { return p.footer }
 func (p *parquetFile) columns() []column { return p.cols }
 func (p *parquetFile) groups() []int64   { return p.rows }
 func (p *parquetFile) close() error      { return nil }
+
+// weight implements [shard]. A chunk holds each of its values at least once,
+// but where it leaves out what a value has in common with the one before.
+func (p *parquetFile) weight(ctx context.Context, group int, c column) (size int64, err error) {
+	ch := p.chunks[group][p.leafOf(c)]
+	if !ch.prefixed {
+		return max(ch.size, ch.to-ch.from), nil
+	}
+	for t, err := range p.read(ctx, group, []column{c}, nil) {
+		if err != nil {
+			return 0, err
+		}
+		for _, b := range t.cells[0].bytes {
+			size += int64(len(b))
+		}
+		for _, s := range t.cells[0].strs {
+			size += int64(len(s))
+		}
+	}
+	return size, nil
+}
 
 // reopen opens the file for one read: a data set of ten thousand files must not
 // need ten thousand descriptors. The file has to be the one it was.

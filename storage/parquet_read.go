@@ -26,7 +26,10 @@ func (p *parquetFile) read(ctx context.Context, group int, want []column, rows [
 			return
 		}
 		defer f.Close()
-		r := &groupReader{file: p, src: f, group: group, want: want, mem: &budget{limit: p.limit, ctx: ctx}, out: &budget{limit: p.limit, ctx: ctx}}
+		r := &groupReader{
+			file: p, src: f, ahead: rows == nil || int64(len(rows)) == p.rows[group], group: group, want: want,
+			mem: &budget{limit: p.limit, ctx: ctx}, out: &budget{limit: p.limit, ctx: ctx},
+		}
 		size := r.tableSize()
 		total := p.rows[group]
 		if rows != nil {
@@ -62,6 +65,7 @@ func (p *parquetFile) read(ctx context.Context, group int, want []column, rows [
 type groupReader struct {
 	file    *parquetFile
 	src     io.ReaderAt
+	ahead   bool // all rows are read, one after the other
 	group   int
 	want    []column
 	mem     *budget // of the pages at hand
@@ -75,7 +79,7 @@ func (r *groupReader) tableSize() int64 {
 	rows := r.file.rows[r.group]
 	var size int64
 	for _, c := range r.want {
-		if leaf := r.leaf(c); leaf >= 0 {
+		if leaf := r.file.leafOf(c); leaf >= 0 {
 			ch := r.file.chunks[r.group][leaf]
 			size += max(ch.to-ch.from, ch.values, ch.size)
 		}
@@ -86,12 +90,12 @@ func (r *groupReader) tableSize() int64 {
 	return max(1, min(tableRows, tableBytes*rows/size))
 }
 
-// leaf is the leaf column that c is read from.
-func (r *groupReader) leaf(c column) int {
+// leafOf is the leaf column that c is read from.
+func (p *parquetFile) leafOf(c column) int {
 	if c.kind == kindPath {
-		return r.file.leaves[c.index].path
+		return p.leaves[c.index].path
 	}
-	return r.file.leaves[c.index].value
+	return p.leaves[c.index].value
 }
 
 // fill reads the rows of t. It is the boundary that no panic of a decoder
@@ -140,7 +144,7 @@ func (r *groupReader) fill(t *table) (err error) {
 }
 
 func (r *groupReader) open(c column) error {
-	leaf := r.leaf(c)
+	leaf := r.file.leafOf(c)
 	if leaf < 0 {
 		return fmt.Errorf("%w: column of type %s", ErrUnsupported, c.typ)
 	}
@@ -149,7 +153,11 @@ func (r *groupReader) open(c column) error {
 		return ch.broken
 	}
 	col := r.file.schema.Column(leaf)
-	p := &pages{src: r.src, off: ch.from, end: ch.to, col: col, codec: ch.codec, mem: r.mem, dictSize: -1}
+	src := r.src
+	if r.ahead {
+		src = &ahead{src: r.src, end: ch.to}
+	}
+	p := &pages{src: src, off: ch.from, end: ch.to, col: col, codec: ch.codec, mem: r.mem, dictSize: -1}
 	reader, err := newCellReader(c.kind, col, p, r.out)
 	if err != nil {
 		return err

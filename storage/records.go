@@ -145,10 +145,7 @@ func (d *Dataset) records(ctx context.Context, i int, rows []int64) iter.Seq2[[]
 	return func(yield func([]pipeline.Record, error) bool) {
 		p := d.parts[i]
 		image, id := d.roles[p.shard].image, d.roles[p.shard].id
-		want := []column{*image}
-		if id != nil {
-			want = append(want, *id)
-		}
+		want := d.recordColumns(p.shard)
 		file := d.shards[p.shard].path()
 		for t, err := range d.tables(ctx, p, want, rows) {
 			if t == nil {
@@ -204,10 +201,7 @@ func (d *Dataset) image(c column, from cells, k int) ([]byte, error) {
 	} else {
 		b = from.bytes[k]
 	}
-	want := d.raw.Len()
-	if d.raw.Float {
-		want *= 4
-	}
+	want := d.rawBytes()
 	switch {
 	case len(b) == 0:
 		return nil, fmt.Errorf("%w: the image has no bytes", ErrValue)

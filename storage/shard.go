@@ -37,6 +37,9 @@ type shard interface {
 	// receiver's: nothing in it points into the file or is written again. An
 	// error is the last thing yielded, with a nil table.
 	read(ctx context.Context, group int, want []column, rows []int64) iter.Seq2[*table, error]
+	// weight is how many bytes the values of a column of a row group take, at
+	// most, when equal ones are kept once.
+	weight(ctx context.Context, group int, c column) (int64, error)
 	// close lets go of the file. No read may be under way.
 	close() error
 }

@@ -26,6 +26,7 @@ type summary struct {
 	report   stages.MineReport
 	shards   int
 	warnings []string
+	before   bool // all of it was there already
 }
 
 type stageTime struct {
@@ -53,6 +54,12 @@ func (j *mineJob) summarise(set *storage.Dataset, emb *embedded, report stages.M
 	return s
 }
 
+// foundThere is the summary of a job whose output was there already.
+func (j *mineJob) foundThere(meta pipeline.TripletMeta, rows int64, counts map[string]int64) *summary {
+	meta.Counts = counts
+	return &summary{Output: j.flags.out, Emit: j.flags.emit, Rows: rows, Meta: meta, before: true}
+}
+
 func (j *mineJob) print(s *summary) error {
 	if j.flags.json {
 		return printJSON(j.stdout, s)
@@ -68,6 +75,10 @@ func printJSON(w io.Writer, v any) error {
 }
 
 func (s *summary) print(out io.Writer) error {
+	if s.before {
+		_, err := fmt.Fprintf(out, "%s is complete already: %s %s\n", s.Output, count(s.Rows), s.Emit)
+		return err
+	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	r, m := s.report, s.Meta
 	line := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }

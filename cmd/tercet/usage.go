@@ -73,6 +73,10 @@ func hintFor(err error) string {
 		row    *storage.RowError
 	)
 	switch {
+	case errors.As(err, new(*unfinishedError)):
+		return "what was mined is kept: the same command with --resume goes on behind it"
+	case errors.Is(err, storage.ErrUnfinished):
+		return "go on with --resume, or begin anew with --overwrite"
 	case errors.As(err, &split):
 		return "choose with --split"
 	case errors.As(err, &column):
@@ -90,3 +94,8 @@ func hintFor(err error) string {
 	}
 	return ""
 }
+
+// An unfinishedError is what ended a job that has parts to go on with.
+type unfinishedError struct{ error }
+
+func (e *unfinishedError) Unwrap() error { return e.error }

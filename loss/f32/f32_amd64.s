@@ -2667,6 +2667,366 @@ GLOBL eight<>(SB), RODATA|NOPTR, $8
 DATA step8b<>+0(SB)/4, $0x00000008
 GLOBL step8b<>(SB), RODATA|NOPTR, $4
 
+DATA absMask<>+0(SB)/4, $0x7fffffff
+DATA absMask<>+4(SB)/4, $0x7fffffff
+DATA absMask<>+8(SB)/4, $0x7fffffff
+DATA absMask<>+12(SB)/4, $0x7fffffff
+DATA absMask<>+16(SB)/4, $0x7fffffff
+DATA absMask<>+20(SB)/4, $0x7fffffff
+DATA absMask<>+24(SB)/4, $0x7fffffff
+DATA absMask<>+28(SB)/4, $0x7fffffff
+GLOBL absMask<>(SB), RODATA|NOPTR, $32
+
+DATA laneBits<>+0(SB)/4, $0x00000001
+DATA laneBits<>+4(SB)/4, $0x00000002
+DATA laneBits<>+8(SB)/4, $0x00000004
+DATA laneBits<>+12(SB)/4, $0x00000008
+DATA laneBits<>+16(SB)/4, $0x00000010
+DATA laneBits<>+20(SB)/4, $0x00000020
+DATA laneBits<>+24(SB)/4, $0x00000040
+DATA laneBits<>+28(SB)/4, $0x00000080
+GLOBL laneBits<>(SB), RODATA|NOPTR, $32
+
+DATA infinities<>+0(SB)/4, $0x7f800000
+DATA infinities<>+4(SB)/4, $0x7f800000
+DATA infinities<>+8(SB)/4, $0x7f800000
+DATA infinities<>+12(SB)/4, $0x7f800000
+DATA infinities<>+16(SB)/4, $0x7f800000
+DATA infinities<>+20(SB)/4, $0x7f800000
+DATA infinities<>+24(SB)/4, $0x7f800000
+DATA infinities<>+28(SB)/4, $0x7f800000
+GLOBL infinities<>(SB), RODATA|NOPTR, $32
+
+DATA resolution<>+0(SB)/4, $0x3a800000
+DATA resolution<>+4(SB)/4, $0x3a800000
+DATA resolution<>+8(SB)/4, $0x3a800000
+DATA resolution<>+12(SB)/4, $0x3a800000
+DATA resolution<>+16(SB)/4, $0x3a800000
+DATA resolution<>+20(SB)/4, $0x3a800000
+DATA resolution<>+24(SB)/4, $0x3a800000
+DATA resolution<>+28(SB)/4, $0x3a800000
+GLOBL resolution<>(SB), RODATA|NOPTR, $32
+
+// func hingeAVX2(panel *float32, skip *uint32, rows *float32, lanes *float32, counts *int32, sums *float64, n int, q int, root int)
+// Requires: AVX, AVX2
+TEXT ·hingeAVX2(SB), NOSPLIT, $0-72
+	MOVQ lanes+24(FP), AX
+	MOVQ counts+32(FP), CX
+	MOVQ sums+40(FP), DX
+	MOVQ q+56(FP), BX
+	MOVQ root+64(FP), SI
+	MOVQ BX, DI
+	SHLQ $0x07, DI
+	MOVQ $0x00000000, R8
+
+lanes:
+	MOVQ    panel+0(FP), R9
+	MOVQ    skip+8(FP), R10
+	MOVQ    rows+16(FP), R11
+	MOVQ    n+48(FP), R12
+	LEAQ    (R9)(R8*8), R9
+	SHRQ    $0x02, R8
+	ADDQ    R8, R10
+	SHLQ    $0x02, R8
+	VMOVUPS (DX), Y0
+	VMOVUPS 256(DX), Y1
+	VMOVUPS 32(DX), Y2
+	VMOVUPS 288(DX), Y3
+	VMOVDQU (CX), Y4
+
+row:
+	VBROADCASTSS (R11), Y8
+	VADDPS       (R9), Y8, Y5
+	VBROADCASTSS 4(R11), Y8
+	VADDPS       (AX), Y8, Y6
+	VMULPS       resolution<>+0(SB), Y5, Y7
+	MOVQ         AX, R13
+	MOVQ         BX, R14
+
+near:
+	ADDQ   $0x00000080, R13
+	VSUBPS (R13), Y5, Y8
+	VANDPS absMask<>+0(SB), Y8, Y8
+	VMINPS Y8, Y7, Y7
+	VSUBPS (R13)(DI*1), Y5, Y8
+	VANDPS absMask<>+0(SB), Y8, Y8
+	VMINPS Y8, Y7, Y7
+	DECQ   R14
+	JNZ    near
+	MOVQ   R11, R13
+	MOVQ   BX, R14
+
+nearRow:
+	VBROADCASTSS 8(R13), Y8
+	ADDQ         $0x04, R13
+	VSUBPS       Y8, Y5, Y8
+	VANDPS       absMask<>+0(SB), Y8, Y8
+	VMINPS       Y8, Y7, Y7
+	DECQ         R14
+	JNZ          nearRow
+	VCMPPS       $0x02, Y6, Y7, Y8
+	MOVBLZX      (R10), R13
+	VMOVD        R13, X6
+	VPBROADCASTD X6, Y6
+	VPAND        laneBits<>+0(SB), Y6, Y6
+	VPCMPEQD     laneBits<>+0(SB), Y6, Y6
+	VANDNPS      Y8, Y6, Y7
+	VMOVMSKPS    Y7, R13
+	MOVB         R13, (R10)
+	VORPS        Y8, Y6, Y6
+	VBLENDVPS    Y6, infinities<>+0(SB), Y5, Y5
+	VPXOR        Y7, Y7, Y7
+	MOVQ         AX, R13
+	MOVQ         CX, R14
+	MOVQ         BX, R15
+
+count:
+	ADDQ    $0x00000080, R13
+	ADDQ    $0x00000080, R14
+	VCMPPS  $0x01, (R13), Y5, Y8
+	VPSUBD  Y8, Y7, Y7
+	VMOVDQU (R14), Y9
+	VPSUBD  Y8, Y9, Y9
+	VMOVDQU Y9, (R14)
+	VCMPPS  $0x01, (R13)(DI*1), Y5, Y8
+	VPSUBD  Y8, Y4, Y4
+	DECQ    R15
+	JNZ     count
+	VMOVDQA Y7, Y9
+	MOVQ    R11, R13
+	MOVQ    BX, R11
+
+countRow:
+	VBROADCASTSS 8(R13), Y8
+	ADDQ         $0x04, R13
+	VCMPPS       $0x01, Y8, Y5, Y8
+	VPSUBD       Y8, Y9, Y9
+	DECQ         R11
+	JNZ          countRow
+	VCVTDQ2PS    Y7, Y7
+	VCVTDQ2PS    Y9, Y9
+	TESTQ        SI, SI
+	JZ           add
+	VSQRTPS      Y5, Y5
+	VDIVPS       Y5, Y9, Y9
+
+add:
+	VMOVUPS      Y9, (R9)
+	VANDNPS      Y5, Y6, Y5
+	VMULPS       Y5, Y7, Y7
+	VCVTPS2PD    X5, Y8
+	VADDPD       Y8, Y0, Y0
+	VCVTPS2PD    X7, Y8
+	VADDPD       Y8, Y1, Y1
+	VEXTRACTF128 $0x01, Y5, X8
+	VCVTPS2PD    X8, Y8
+	VADDPD       Y8, Y2, Y2
+	VEXTRACTF128 $0x01, Y7, X8
+	VCVTPS2PD    X8, Y8
+	VADDPD       Y8, Y3, Y3
+	ADDQ         $0x00000080, R9
+	ADDQ         $0x04, R10
+	LEAQ         8(R13), R11
+	DECQ         R12
+	JNZ          row
+	VMOVUPS      Y0, (DX)
+	VMOVUPS      Y1, 256(DX)
+	VMOVUPS      Y2, 32(DX)
+	VMOVUPS      Y3, 288(DX)
+	VMOVDQU      Y4, (CX)
+	ADDQ         $0x20, AX
+	ADDQ         $0x20, CX
+	ADDQ         $0x40, DX
+	ADDQ         $0x04, R8
+	CMPQ         R8, $0x10
+	JLT          lanes
+	VZEROUPPER
+	RET
+
+// func hingeAVX512(panel *float32, skip *uint32, rows *float32, lanes *float32, counts *int32, sums *float64, n int, q int, root int)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·hingeAVX512(SB), NOSPLIT, $0-72
+	MOVQ         lanes+24(FP), AX
+	MOVQ         counts+32(FP), CX
+	MOVQ         sums+40(FP), DX
+	MOVQ         q+56(FP), BX
+	MOVQ         root+64(FP), SI
+	MOVQ         BX, DI
+	SHLQ         $0x07, DI
+	MOVQ         $0x00000000, R8
+	VPTERNLOGD   $0xff, Z0, Z0, Z0
+	VPABSD       Z0, Z0
+	VBROADCASTSS infinities<>+0(SB), Z1
+	VBROADCASTSS resolution<>+0(SB), Z2
+
+lanes:
+	MOVQ      panel+0(FP), R9
+	MOVQ      skip+8(FP), R10
+	MOVQ      rows+16(FP), R11
+	MOVQ      n+48(FP), R12
+	ADDQ      R8, R9
+	SHRQ      $0x05, R8
+	ADDQ      R8, R10
+	SHLQ      $0x05, R8
+	VMOVUPS   (DX), Z3
+	VMOVUPS   256(DX), Z4
+	VMOVUPS   64(DX), Z5
+	VMOVUPS   320(DX), Z6
+	VMOVDQU32 (CX), Z7
+	VMOVUPS   (AX), Z8
+
+row:
+	VBROADCASTSS (R11), Z12
+	VADDPS       (R9), Z12, Z9
+	VADDPS.BCST  4(R11), Z8, Z10
+	VMULPS       Z2, Z9, Z11
+	MOVQ         AX, R13
+	MOVQ         BX, R14
+
+near:
+	ADDQ     $0x00000080, R13
+	VSUBPS   (R13), Z9, Z12
+	VRANGEPS $0x0a, Z12, Z11, Z11
+	VSUBPS   (R13)(DI*1), Z9, Z12
+	VRANGEPS $0x0a, Z12, Z11, Z11
+	DECQ     R14
+	JNZ      near
+	MOVQ     R11, R13
+	MOVQ     BX, R14
+
+nearRow:
+	VSUBPS.BCST 8(R13), Z9, Z12
+	ADDQ        $0x04, R13
+	VRANGEPS    $0x0a, Z12, Z11, Z11
+	DECQ        R14
+	JNZ         nearRow
+	VCMPPS      $0x02, Z10, Z11, K2
+	KMOVW       (R10), K1
+	KANDNW      K2, K1, K3
+	KMOVW       K3, (R10)
+	KORW        K2, K1, K1
+	VMOVAPS     Z1, K1, Z9
+	VPXORD      Z13, Z13, Z13
+	MOVQ        AX, R13
+	MOVQ        CX, R14
+	MOVQ        BX, R15
+
+count:
+	ADDQ      $0x00000080, R13
+	ADDQ      $0x00000080, R14
+	VCMPPS    $0x01, (R13), Z9, K3
+	VPADDD    Z0, Z13, K3, Z13
+	VMOVDQU32 (R14), Z10
+	VPADDD    Z0, Z10, K3, Z10
+	VMOVDQU32 Z10, (R14)
+	VCMPPS    $0x01, (R13)(DI*1), Z9, K3
+	VPADDD    Z0, Z7, K3, Z7
+	DECQ      R15
+	JNZ       count
+	VMOVDQA32 Z13, Z10
+	MOVQ      R11, R13
+	MOVQ      BX, R11
+
+countRow:
+	VCMPPS.BCST $0x01, 8(R13), Z9, K3
+	ADDQ        $0x04, R13
+	VPADDD      Z0, Z10, K3, Z10
+	DECQ        R11
+	JNZ         countRow
+	VCVTDQ2PS   Z13, Z13
+	VCVTDQ2PS   Z10, Z10
+	TESTQ       SI, SI
+	JZ          add
+	VSQRTPS     Z9, Z9
+	VDIVPS      Z9, Z10, Z10
+
+add:
+	VMOVUPS       Z10, (R9)
+	KNOTW         K1, K3
+	VMOVAPS.Z     Z9, K3, Z9
+	VMULPS        Z9, Z13, Z13
+	VCVTPS2PD     Y9, Z12
+	VADDPD        Z12, Z3, Z3
+	VCVTPS2PD     Y13, Z12
+	VADDPD        Z12, Z4, Z4
+	VEXTRACTF64X4 $0x01, Z9, Y12
+	VCVTPS2PD     Y12, Z12
+	VADDPD        Z12, Z5, Z5
+	VEXTRACTF64X4 $0x01, Z13, Y12
+	VCVTPS2PD     Y12, Z12
+	VADDPD        Z12, Z6, Z6
+	ADDQ          $0x00000080, R9
+	ADDQ          $0x04, R10
+	LEAQ          8(R13), R11
+	DECQ          R12
+	JNZ           row
+	VMOVUPS       Z3, (DX)
+	VMOVUPS       Z4, 256(DX)
+	VMOVUPS       Z5, 64(DX)
+	VMOVUPS       Z6, 320(DX)
+	VMOVDQU32     Z7, (CX)
+	ADDQ          $0x40, AX
+	ADDQ          $0x40, CX
+	ADDQ          $0x40, DX
+	ADDQ          $0x40, DX
+	ADDQ          $0x40, R8
+	CMPQ          R8, $0x00000080
+	JLT           lanes
+	VZEROUPPER
+	RET
+
+// func nearestAVX2(best *float32, panel *float32, skip *uint32, rows *float32, slack *float32, n int)
+// Requires: AVX, AVX2
+TEXT ·nearestAVX2(SB), NOSPLIT, $0-48
+	MOVQ best+0(FP), AX
+	MOVQ slack+32(FP), CX
+	MOVQ $0x00000000, DX
+
+lanes:
+	MOVQ    panel+8(FP), BX
+	MOVQ    skip+16(FP), SI
+	MOVQ    rows+24(FP), DI
+	MOVQ    n+40(FP), R8
+	LEAQ    (BX)(DX*8), BX
+	SHRQ    $0x02, DX
+	ADDQ    DX, SI
+	SHLQ    $0x02, DX
+	VMOVUPS (AX), Y0
+	VMOVUPS (CX), Y1
+
+row:
+	VBROADCASTSS (DI), Y2
+	VADDPS       (BX), Y2, Y2
+	VBROADCASTSS 4(DI), Y3
+	VADDPS       Y1, Y3, Y3
+	MOVBLZX      (SI), R9
+	VMOVD        R9, X5
+	VPBROADCASTD X5, Y5
+	VPAND        laneBits<>+0(SB), Y5, Y5
+	VPCMPEQD     laneBits<>+0(SB), Y5, Y5
+	VSUBPS       Y3, Y2, Y4
+	VMOVUPS      Y4, (BX)
+	VCMPPS       $0x02, Y0, Y4, Y4
+	VANDNPS      Y4, Y5, Y4
+	VMOVMSKPS    Y4, R9
+	MOVB         R9, (SI)
+	VADDPS       Y3, Y2, Y2
+	VBLENDVPS    Y5, infinities<>+0(SB), Y2, Y2
+	VMINPS       Y2, Y0, Y0
+	ADDQ         $0x00000080, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x08, DI
+	DECQ         R8
+	JNZ          row
+	VMOVUPS      Y0, (AX)
+	ADDQ         $0x20, AX
+	ADDQ         $0x20, CX
+	ADDQ         $0x04, DX
+	CMPQ         DX, $0x10
+	JLT          lanes
+	VZEROUPPER
+	RET
+
 // func peakAVX512(n int)
 // Requires: AVX, AVX512DQ, AVX512F
 TEXT ·peakAVX512(SB), NOSPLIT, $0-8

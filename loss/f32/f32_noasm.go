@@ -35,3 +35,11 @@ func sift(dst []int32, v []float32, w []uint64, lo, hi float32, key, cut uint64)
 func body() string { return "go" }
 
 func peak(n int) int { return peakGeneric(n) }
+
+func hinge(panel []float32, skip []uint32, rows, lanes []float32, counts []int32, sums []float64, q int, root bool) {
+	hingeGeneric(panel, skip, rows, lanes, counts, sums, q, root)
+}
+
+func nearest(best, panel []float32, skip []uint32, rows, slack []float32) {
+	nearestGeneric(best, panel, skip, rows, slack)
+}
