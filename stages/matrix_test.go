@@ -3,6 +3,7 @@ package stages_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -55,6 +56,7 @@ func (s setup) run(t *testing.T, at pipeline.State, workers, ahead, most int) (d
 func setups(t *testing.T, steps int) []setup {
 	return []setup{
 		plain(t, "batch", steps, storage.Config{Paths: []string{"../testdata/glyphs"}}, stages.ScopeBatch, 0, 1),
+		windowed(t, steps),
 		plain(t, "data set", steps, storage.Config{Paths: []string{"../testdata/glyphs"}}, stages.ScopeDataSet, 0, 1),
 		plain(t, "mapped Arrow file, no row group kept", steps, storage.Config{Paths: []string{"../testdata/formats/file.arrow"}, Memory: 1}, stages.ScopeBatch, 0, 1),
 		plain(t, "rank 1 of 2", 2*steps, storage.Config{Paths: []string{"../testdata/glyphs"}}, stages.ScopeBatch, 1, 2),
@@ -68,6 +70,18 @@ func plain(t *testing.T, name string, steps int, data storage.Config, scope stag
 	s := openStream(t, data)
 	s.steps, s.scope, s.rank, s.world = int64(steps), scope, rank, world
 	return setup{name, steps / world, func(t *testing.T, at pipeline.State, workers, ahead int) (pipeline.Flow[*pipeline.Batch], func(*pipeline.Batch)) {
+		return s.flow(t, at, workers, ahead), nil
+	}}
+}
+
+// windowed is a flow whose images do not fit its budget.
+func windowed(t *testing.T, steps int) setup {
+	s := openStream(t, storage.Config{Paths: []string{"../testdata/glyphs"}})
+	s.steps, s.scope, s.window = int64(steps), stages.ScopeBatch, 0.5
+	if _, has := s.plan(t, pipeline.State{}).Windows(0); !has {
+		t.Fatal("the plan has no windows")
+	}
+	return setup{"windowed", steps, func(t *testing.T, at pipeline.State, workers, ahead int) (pipeline.Flow[*pipeline.Batch], func(*pipeline.Batch)) {
 		return s.flow(t, at, workers, ahead), nil
 	}}
 }
@@ -110,7 +124,7 @@ func refreshed(t *testing.T, steps int) setup {
 		held := kept[at.Next]
 		mu.Unlock()
 		cache, err := stages.NewCache(stages.CacheConfig{
-			First: held[0], Every: 20, Lag: 1, Embedder: model,
+			First: held[0], Every: 20, Lag: 1, Embedder: model, Log: slog.New(slog.DiscardHandler),
 			Builder: &stages.Builder{Images: pipeline.From(pipeline.Slice(images)), Samples: len(images), Preprocessing: "none"},
 		})
 		if err != nil {

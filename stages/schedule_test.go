@@ -3,6 +3,7 @@ package stages_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -126,7 +127,7 @@ func TestScheduleChangesNothing(t *testing.T) {
 		one, model := *base, delayed{&trainee{}, s}
 		one.reader, one.between = unsteady{s, base.set}, s
 		cache, err := stages.NewCache(stages.CacheConfig{
-			First: base.first, Every: 3, Lag: 1, Embedder: model,
+			First: base.first, Every: 3, Lag: 1, Embedder: model, Log: slog.New(slog.DiscardHandler),
 			Builder: &stages.Builder{Images: pipeline.From(pipeline.Slice(images)), Samples: len(images), Preprocessing: "none"},
 		})
 		if err != nil {

@@ -15,26 +15,33 @@ import (
 // setting that is added fails this test until it is said what it decides.
 func TestEveryPlanSettingIsInTheState(t *testing.T) {
 	said := map[string]bool{}
+	small := resumeConfig // for which less than all images will do
+	small.P, small.K = 3, 2
+	windowed := small
+	windowed.Window, windowed.Layout = 1500, layoutOf(len(small.Labels), 1, 10)
 	for name, tt := range map[string]struct {
+		base   PlanConfig
 		change func(*PlanConfig)
 		field  string // of the state; "" for what decides no content
 	}{
-		"Labels": {func(c *PlanConfig) { c.Labels = slices.Clone(c.Labels); c.Labels[7] = 2 }, "data"},
-		"Data":   {func(c *PlanConfig) { c.Data = "another" }, "data"},
-		"P":      {func(c *PlanConfig) { c.P-- }, "config"},
-		"K":      {func(c *PlanConfig) { c.K++ }, "config"},
-		"Short":  {func(c *PlanConfig) { c.Short = Drop }, "config"},
-		"Seed":   {func(c *PlanConfig) { c.Seed ^= 1 << 63 }, "seed"},
-		"Steps":  {func(c *PlanConfig) { c.Steps-- }, "config"},
-		"Config": {func(c *PlanConfig) { c.Config += "x" }, "config"},
-		"Rank":   {func(c *PlanConfig) { c.World = 3; c.Rank = 2 }, ""},
-		"World":  {func(c *PlanConfig) { c.World = 8 }, ""},
+		"Window": {small, func(c *PlanConfig) { c.Window, c.Layout = windowed.Window, windowed.Layout }, "config"},
+		"Layout": {windowed, func(c *PlanConfig) { c.Layout = layoutOf(len(c.Labels), 2, 10) }, "config"},
+		"Labels": {resumeConfig, func(c *PlanConfig) { c.Labels = slices.Clone(c.Labels); c.Labels[7] = 2 }, "data"},
+		"Data":   {resumeConfig, func(c *PlanConfig) { c.Data = "another" }, "data"},
+		"P":      {resumeConfig, func(c *PlanConfig) { c.P-- }, "config"},
+		"K":      {resumeConfig, func(c *PlanConfig) { c.K++ }, "config"},
+		"Short":  {resumeConfig, func(c *PlanConfig) { c.Short = Drop }, "config"},
+		"Seed":   {resumeConfig, func(c *PlanConfig) { c.Seed ^= 1 << 63 }, "seed"},
+		"Steps":  {resumeConfig, func(c *PlanConfig) { c.Steps-- }, "config"},
+		"Config": {resumeConfig, func(c *PlanConfig) { c.Config += "x" }, "config"},
+		"Rank":   {resumeConfig, func(c *PlanConfig) { c.World = 3; c.Rank = 2 }, ""},
+		"World":  {resumeConfig, func(c *PlanConfig) { c.World = 8 }, ""},
 	} {
 		if _, there := reflect.TypeFor[PlanConfig]().FieldByName(name); !there {
 			t.Errorf("PlanConfig has no %s", name)
 		}
-		state := newTestPlan(t, resumeConfig).stateAt(17)
-		cfg := resumeConfig
+		state := newTestPlan(t, tt.base).stateAt(17)
+		cfg := tt.base
 		tt.change(&cfg)
 		_, err := newTestPlan(t, cfg).At(state)
 		var refused *pipeline.StateError

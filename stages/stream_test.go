@@ -23,6 +23,7 @@ type stream struct {
 	scope stages.Scope
 
 	rank, world int
+	window      float64 // budget of a windowed plan, as a part of the images; 0 for none
 
 	reader  stages.Reader                                    // default: set
 	between pipeline.Stage[*pipeline.Batch, *pipeline.Batch] // comes after every stage; may be nil
@@ -97,9 +98,13 @@ func (s *stream) mining() stages.MineConfig {
 // plan goes on at a state.
 func (s *stream) plan(t *testing.T, at pipeline.State) *stages.Plan {
 	t.Helper()
+	layout, err := s.set.Layout(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	plan, err := stages.NewPlan(stages.PlanConfig{
 		Labels: s.set.Labels(), Data: s.set.Digest(), P: 4, K: 2, Seed: 1, Steps: s.steps, Config: pipeline.Digest("mine", s.mining()),
-		Rank: s.rank, World: s.world,
+		Rank: s.rank, World: s.world, Layout: layout, Window: int64(s.window * float64(layout.Bytes())),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -125,9 +130,10 @@ func (s *stream) over(t *testing.T, cache *stages.Cache, at pipeline.State, work
 	if reader == nil {
 		reader = s.set
 	}
-	flow := pipeline.From(s.plan(t, at)).Prefetch(ahead)
+	plan := s.plan(t, at)
+	flow := pipeline.From(plan).Prefetch(ahead)
 	for _, stage := range []pipeline.Stage[*pipeline.Batch, *pipeline.Batch]{
-		&stages.Embed{Cache: cache}, miner, &stages.Fetch{Reader: reader}, s.decoder(t, workers),
+		&stages.Embed{Cache: cache}, miner, &stages.Fetch{Reader: reader, Plan: plan}, s.decoder(t, workers),
 		&stages.Loss{Of: loss.Triplets{Loss: mine.Loss, Reduction: loss.MeanNonZero}},
 	} {
 		if flow = flow.Then(stage); s.between != nil {
