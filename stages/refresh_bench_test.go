@@ -59,18 +59,18 @@ func (r repeated) labels() []int32 {
 	return labels
 }
 
-// delayed is a model whose frozen copies take their time, at random.
-type delayed struct {
+// late is a model whose frozen copies take their time, at random.
+type late struct {
 	*linear
 	rng *rand.Rand
 }
 
-func (d delayed) Freeze() (stages.Embedder, error) {
+func (d late) Freeze() (stages.Embedder, error) {
 	frozen, err := d.linear.Freeze()
-	return delayed{frozen.(*linear), d.rng}, err
+	return late{frozen.(*linear), d.rng}, err
 }
 
-func (d delayed) Embed(ctx context.Context, dst pipeline.Embeddings, pixels []float32) error {
+func (d late) Embed(ctx context.Context, dst pipeline.Embeddings, pixels []float32) error {
 	time.Sleep(time.Duration(d.rng.IntN(3000)) * time.Microsecond)
 	return d.linear.Embed(ctx, dst, pixels)
 }
@@ -92,7 +92,7 @@ func TestRefreshDelaysChangeNoTriplet(t *testing.T) {
 		}
 		var want []pipeline.MinedTriplet
 		for run := range runs {
-			model := delayed{newLinear(side*side, dim, 1), rand.New(rand.NewPCG(uint64(run), uint64(lag)))}
+			model := late{newLinear(side*side, dim, 1), rand.New(rand.NewPCG(uint64(run), uint64(lag)))}
 			build := &stages.Builder{
 				Images:  pipeline.Via(pipeline.From(pipeline.Slice(set)), decode.Records()),
 				Samples: len(set), Preprocessing: decode.Fingerprint(),
