@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -13,7 +14,7 @@ var plotColours = []string{"#0b5cad", "#e07b00", "#2e8540", "#b0206c", "#5b4fc7"
 // plotCurves draws the curve of each rule, the mean over the seeds, with a band
 // from the lowest to the highest, as an SVG picture.
 func plotCurves(w io.Writer, rules []string, runs []*training) error {
-	const width, height, left, right, top, bottom = 720, 420, 64, 130, 24, 52
+	const width, height, left, right, top, bottom = 720, 420, 64, 150, 24, 52
 	low, high, last := math.Inf(1), math.Inf(-1), 1
 	for _, r := range runs {
 		for _, p := range r.curve {
@@ -42,6 +43,7 @@ func plotCurves(w io.Writer, rules []string, runs []*training) error {
 	}
 	fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="middle">steps</text>`+"\n", (left+width-right)/2, height-10)
 	fmt.Fprintf(&b, `<text transform="translate(16 %d) rotate(-90)" text-anchor="middle">recall@1 on classes held out</text>`+"\n", (top+height-bottom)/2)
+	var labels []float64 // where the names stand: no two on one another
 	for i, name := range rules {
 		colour := plotColours[i%len(plotColours)]
 		var mean, upper, lower []string
@@ -61,11 +63,28 @@ func plotCurves(w io.Writer, rules []string, runs []*training) error {
 		}
 		fmt.Fprintf(&b, `<polygon points="%s %s" fill="%s" fill-opacity="0.15"/>`+"\n", strings.Join(upper, " "), strings.Join(lower, " "), colour)
 		fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="2.5"/>`+"\n", strings.Join(mean, " "), colour)
-		fmt.Fprintf(&b, `<text x="%d" y="%.1f" fill="%s">%s %.3f</text>`+"\n", width-right+8, y(end)+4, colour, name, end)
+		labels = append(labels, apartFrom(labels, y(end)+4))
+		fmt.Fprintf(&b, `<text x="%d" y="%.1f" fill="%s">%s %.3f</text>`+"\n", width-right+8, labels[i], colour, name, end)
 	}
 	b.WriteString("</svg>\n")
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// apartFrom is the place nearest to y that is a line away from the others.
+func apartFrom(others []float64, y float64) float64 {
+	const line = 15
+	free := func(y float64) bool {
+		return !slices.ContainsFunc(others, func(o float64) bool { return math.Abs(o-y) < line })
+	}
+	for off := 0.0; ; off++ {
+		switch {
+		case free(y + off):
+			return y + off
+		case free(y - off):
+			return y - off
+		}
+	}
 }
 
 // curveOf is the first curve of a rule: all have points after the same steps.
