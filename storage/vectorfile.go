@@ -54,9 +54,9 @@ func ReadVectors(ctx context.Context, cfg VectorConfig) (_ pipeline.Embeddings, 
 		return none, "", err
 	}
 	if vectors == nil || ids == nil {
-		return none, "", fmt.Errorf("%s: %w: no column of ids and of vectors (found: %s)", cfg.Path, ErrSchema, describe(s.columns()))
+		return none, "", fmt.Errorf("%s: %w: no column of ids and of vectors (found: %v)", cfg.Path, ErrSchema, describe(s.columns()))
 	}
-	v := &vectorReader{cfg: cfg, seen: make([]bool, cfg.Samples)}
+	v := &vectorPlacer{cfg: cfg, seen: make([]bool, cfg.Samples)}
 	if cfg.Paths != nil {
 		v.byPath = make(map[string]int64, len(cfg.Paths))
 		for id, path := range cfg.Paths {
@@ -90,8 +90,8 @@ func ReadVectors(ctx context.Context, cfg VectorConfig) (_ pipeline.Embeddings, 
 	return v.rows, hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// A vectorReader puts vectors in their places.
-type vectorReader struct {
+// A vectorPlacer puts vectors in their places.
+type vectorPlacer struct {
 	cfg    VectorConfig
 	byPath map[string]int64 // −1 for a path of several samples
 	rows   pipeline.Embeddings
@@ -99,7 +99,7 @@ type vectorReader struct {
 }
 
 // add takes row k of a table. With an error comes the column at fault.
-func (v *vectorReader) add(t *table, k int) (column int, err error) {
+func (v *vectorPlacer) add(t *table, k int) (column int, err error) {
 	id, err := v.id(t.cells[0], k)
 	if err != nil {
 		return 0, err
@@ -123,7 +123,7 @@ func (v *vectorReader) add(t *table, k int) (column int, err error) {
 }
 
 // id is the sample of row k.
-func (v *vectorReader) id(c cells, k int) (int64, error) {
+func (v *vectorPlacer) id(c cells, k int) (int64, error) {
 	if c.isNull(k) {
 		return 0, ErrNull
 	}
