@@ -16,7 +16,7 @@ import (
 	"github.com/tercet-ml/tercet/stages"
 )
 
-// A network is one of two layers, small enough to be trained while somebody
+// A network has two layers, small enough to be trained while somebody
 // waits: z = W₂·max(0, W₁·x + b₁) + b₂. It is a [stages.Freezer].
 type network struct {
 	in, hidden, out int
