@@ -47,12 +47,14 @@ var flagOf = map[string]string{
 	"PlanConfig.K":                "--k",
 	"PlanConfig.Steps":            "--batches",
 	"PlanConfig.Window":           "--window",
+	"PoolsConfig.P":               "--p",
+	"PoolsConfig.K":               "--k",
 	"PlanConfig.Rank":             "--rank",
 	"PlanConfig.World":            "--world",
 }
 
 // asFlags puts the flags in the place of the library's limits that come from them.
-var asFlags = strings.NewReplacer("DecodeConfig.MaxPixels", "--max-pixels", "DecodeConfig.Memory", "half of --memory")
+var asFlags = strings.NewReplacer("DecodeConfig.MaxPixels", "--max-pixels", "DecodeConfig.Memory", "half of --memory", "PoolsConfig.Memory", "a quarter of --memory")
 
 // message is err in the words of the command line.
 func message(err error) string {
