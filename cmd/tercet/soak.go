@@ -33,7 +33,8 @@ type soakFlags struct {
 
 func (f *soakFlags) register(flags *pflag.FlagSet) {
 	f.dataFlags.register(flags)
-	f.embedderFlags.register(flags)
+	flags.IntVar(&f.dim, "dim", 64, "dimension of the embedding (default: fewer where the data vary in fewer directions)")
+	flags.StringVar(&f.size, "size", "", "size of the images: HxW or HxWxC (default: the first image's, at most 64 a side)")
 	f.planFlags.register(flags, "")
 	flags.DurationVar(&f.length, "for", 30*time.Second, "how long to stream")
 	flags.Int64Var(&f.refreshes, "refreshes", 0, "go on beyond that until the cache was refreshed so many times")

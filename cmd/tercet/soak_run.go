@@ -39,7 +39,7 @@ func newSoaking(ctx context.Context, f *soakFlags, set *storage.Dataset, stderr 
 		return nil, usagef("the data has no image column, and a refresh embeds images: name it with --image-column")
 	}
 	job := &embedJob{flags: &f.embedderFlags, data: &f.dataFlags, seed: f.seed, stderr: stderr}
-	decode, _, err := job.decoder(ctx, set)
+	decode, _, err := job.decoder(ctx, set, nil)
 	if err != nil {
 		return nil, err
 	}
