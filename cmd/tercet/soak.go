@@ -109,8 +109,12 @@ func (f *soakFlags) check(given *pflag.FlagSet) (err error) {
 	if f.prefix == 0 {
 		f.prefix = 3*f.every + 1
 	}
-	f.mine.Loss.Margin, f.mine.Seed = margin02, f.seed
-	return f.embedderFlags.check(given)
+	if f.dim < 1 {
+		return usagef("--dim is %d, want 1 or more", f.dim)
+	}
+	f.mine.Loss.Margin, f.mine.Seed, f.dimGiven = margin02, f.seed, given.Changed("dim")
+	f.shape, err = parseShape("--size", f.size)
+	return err
 }
 
 // A soakReport is what a soak found.
