@@ -113,7 +113,7 @@ func (f *soakFlags) check(given *pflag.FlagSet) (err error) {
 		return usagef("--dim is %d, want 1 or more", f.dim)
 	}
 	f.mine.Loss.Margin, f.mine.Seed, f.dimGiven = margin02, f.seed, given.Changed("dim")
-	f.shape, err = parseShape("--size", f.size)
+	f.embedderFlags.shape, err = parseShape("--size", f.size)
 	return err
 }
 
