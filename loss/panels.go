@@ -10,7 +10,8 @@ import (
 	"github.com/tercet-ml/tercet/pipeline"
 )
 
-// From panelRows rows on a batch goes through panels: fewer are as fast in float64.
+// Batches of panelRows rows or more go through panels. Smaller ones take about a
+// millisecond in float64.
 const panelRows = 64
 
 // A panel has laneCount anchors, its lanes, and is computed for stretch rows at
@@ -36,7 +37,9 @@ const (
 // itself, 2·rel, whose terms are at most ‖e‖² + 2·‖e‖·‖f‖ ≤ 2·(‖e‖² + ‖f‖²);
 // for rounding the rows to float32, 4; for both norms and their sum, 5; for
 // rounding a threshold near x that it is compared with, 2; and for float64, in
-// which the exact one is computed, the rest.
+// which the exact one is computed, the rest. What is below 1,024 slacks is left
+// to float64, and so is, by a slack that is large enough, what normalisation
+// alone explains.
 type panels struct {
 	order       []int32 // rows of known class, by class and position
 	first, last []int32 // for each of them, the range of its class in order
@@ -69,7 +72,8 @@ func (p *panels) load(ws *Workspace, in Input, gather bool) {
 	clear(p.norm[n:])
 	clear(p.slack[n:])
 	rel, _ := f32.ProductError(dim)
-	share, least := 2*rel+16*0x1p-24, float64(dim)*0x1p-146
+	share, tiny := 2*rel+16*0x1p-24, ws.tiny/p.unit
+	least := float64(dim)*0x1p-146 + float64(f32.Resolution*tiny*tiny)
 	inverse, centre := 1/p.unit, p.centre
 	p.centred = resize(p.centred, dim)
 	for i, r := range p.order {
