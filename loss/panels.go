@@ -45,7 +45,6 @@ type panels struct {
 	first, last []int32 // for each of them, the range of its class in order
 	unit        float64 // a power of two
 	centre      []float64
-	centred     []float64 // one row
 	rows        []float32 // N×D, in order
 	norm, slack []float32 // N, and zeros for lanes that are left
 	tiles       []float32 // −2·rows, as rows of the product
@@ -74,15 +73,8 @@ func (p *panels) load(ws *Workspace, in Input, gather bool) {
 	rel, _ := f32.ProductError(dim)
 	share, tiny := 2*rel+16*0x1p-24, ws.tiny/p.unit
 	least := float64(dim)*0x1p-146 + float64(f32.Resolution*tiny*tiny)
-	inverse, centre := 1/p.unit, p.centre
-	p.centred = resize(p.centred, dim)
 	for i, r := range p.order {
-		e, x := p.rows[i*dim:][:dim], ws.row(int(r))[:dim]
-		for k, c := range centre {
-			p.centred[k] = float64((x[k] - c) * inverse)
-			e[k] = float32(p.centred[k])
-		}
-		norm := dot(p.centred, p.centred)
+		norm := p.relative(p.rows[i*dim:][:dim], ws.row(int(r)))
 		p.norm[i] = float32(norm)
 		p.slack[i] = float32(float64(share*norm*(1+0x1p-20)) + least)
 	}
@@ -137,6 +129,25 @@ func (p *panels) scale(ws *Workspace) {
 	}
 	_, exp := math.Frexp(2 * ws.top)
 	p.unit = math.Ldexp(1, exp)
+}
+
+// relative writes x relative to centre and unit to e and is its squared norm.
+func (p *panels) relative(e []float32, x []float64) float64 {
+	x, centre, inverse := x[:len(e)], p.centre[:len(e)], 1/p.unit
+	var even, odd float64 // sums, side by side for speed
+	k := 0
+	for ; k+2 <= len(e); k += 2 {
+		v, w := float64((x[k]-centre[k])*inverse), float64((x[k+1]-centre[k+1])*inverse)
+		e[k], e[k+1] = float32(v), float32(w)
+		even += float64(v * v)
+		odd += float64(w * w)
+	}
+	if k < len(e) {
+		v := float64((x[k] - centre[k]) * inverse)
+		e[k] = float32(v)
+		even += float64(v * v)
+	}
+	return even + odd
 }
 
 // positives yields every two rows of one class that are not one image, as places
