@@ -89,15 +89,19 @@ func vacantFolder(cfg JobConfig) error {
 	if fsys == nil {
 		fsys = OS
 	}
-	info, err := fsys.Stat(filepath.Clean(cfg.Output))
+	out := filepath.Clean(cfg.Output)
+	if _, err := fsys.Stat(filepath.Dir(out)); err != nil {
+		return fmt.Errorf("create %s: %w", out, err)
+	}
+	info, err := fsys.Stat(out)
 	if err != nil {
 		return nil // it is not there, or OpenJob will say
 	}
 	if !info.IsDir() {
 		return fmt.Errorf("create %s: %w, and is no folder", cfg.Output, ErrExists)
 	}
-	entries, err := fsys.ReadDir(filepath.Clean(cfg.Output))
-	if _, missing := fsys.Stat(filepath.Clean(cfg.Output) + ".parts"); missing != nil {
+	entries, err := fsys.ReadDir(out)
+	if _, missing := fsys.Stat(out + ".parts"); missing != nil {
 		cfg.Resume = false // there is nothing to go on with
 	}
 	if err == nil && len(entries) > 0 && !cfg.Overwrite && !cfg.Resume {
@@ -129,8 +133,64 @@ func (p *Prep) Taken() (rows int64, complete bool) {
 // Take takes the next row. It keeps none of its memory.
 func (p *Prep) Take(row PreparedRow) error { return p.shelf.add(row) }
 
+// badKind is what a row is on the shelf that is not of the data set: its image
+// is the report of it.
+const badKind = "bad"
+
+// TakeBad takes the next row, which cannot be stored. It has its place among
+// those taken.
+func (p *Prep) TakeBad(row pipeline.BadRow) error {
+	text, err := json.Marshal(row)
+	if err != nil {
+		return err
+	}
+	return p.shelf.add(PreparedRow{Row: Row{Record: pipeline.Record{Image: text, Label: pipeline.Unknown}}, Format: badKind})
+}
+
+// Bad are the rows taken that cannot be stored: which of the source they are,
+// and what was said of them.
+func (p *Prep) Bad() (is []bool, rows []pipeline.BadRow, err error) {
+	is = make([]bool, len(p.shelf.rows))
+	var buf []byte
+	for i, r := range p.shelf.rows {
+		if int(r.kind) >= len(p.shelf.kinds) || p.shelf.kinds[r.kind].Format != badKind {
+			continue
+		}
+		is[i] = true
+		var row Row
+		var bad pipeline.BadRow
+		if err := p.shelf.read(int64(i), &row, &buf); err != nil {
+			return nil, nil, err
+		}
+		if err := json.Unmarshal(row.Image, &bad); err != nil {
+			return nil, nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
+		rows = append(rows, bad)
+	}
+	return is, rows, nil
+}
+
 // Complete says that there are no more rows.
 func (p *Prep) Complete() error { return p.shelf.commit(true) }
+
+// Keep commits the rows taken so far, when the job ends before it is complete.
+func (p *Prep) Keep() error {
+	if p.shelf == nil || p.shelf.part == nil {
+		return nil
+	}
+	return p.shelf.commit(false)
+}
+
+// Abandon ends the job for good and leaves nothing.
+func (p *Prep) Abandon() error {
+	if p.shelf != nil {
+		p.shelf.close()
+	}
+	return p.job.Remove()
+}
+
+// Unfinished reports whether there is something to go on with.
+func (p *Prep) Unfinished() bool { return !p.job.Published() && len(p.job.Parts()) > 0 }
 
 // Labels and Pixels are those of the rows taken, by row of the source.
 func (p *Prep) Labels() []int32 {
@@ -152,11 +212,14 @@ func (p *Prep) Pixels() [][16]byte {
 
 // Raw is the shape of the first image taken; zero where there is none.
 func (p *Prep) Raw() pipeline.Shape {
-	if p.shelf == nil || len(p.shelf.rows) == 0 {
-		return pipeline.Shape{}
+	if p.shelf != nil {
+		for _, k := range p.shelf.kinds {
+			if k.Format != badKind {
+				return pipeline.Shape{C: k.C, H: k.H, W: k.W}
+			}
+		}
 	}
-	k := p.shelf.kinds[p.shelf.rows[0].kind]
-	return pipeline.Shape{C: k.C, H: k.H, W: k.W}
+	return pipeline.Shape{}
 }
 
 // A PrepLayout says which rows are kept, and where they go.

@@ -51,7 +51,7 @@ var flagOf = map[string]string{
 }
 
 // asFlags puts the flags in the place of the library's limits that come from them.
-var asFlags = strings.NewReplacer("DecodeConfig.MaxPixels", "--max-pixels", "DecodeConfig.Memory", "half of --memory")
+var asFlags = strings.NewReplacer("DecodeConfig.MaxPixels", "--max-pixels", "DecodeConfig.Memory", "half of --memory", "RecodeConfig.Memory", "a quarter of --memory")
 
 // message is err in the words of the command line.
 func message(err error) string {
@@ -72,9 +72,12 @@ func hintFor(err error) string {
 		column *storage.ColumnError
 		row    *storage.RowError
 	)
+	var hinted *hintedError
 	switch {
+	case errors.As(err, &hinted):
+		return hinted.hint
 	case errors.As(err, new(*unfinishedError)):
-		return "what was mined is kept: the same command with --resume goes on behind it"
+		return "what was done is kept: the same command with --resume goes on behind it"
 	case errors.Is(err, storage.ErrUnfinished):
 		return "go on with --resume, or begin anew with --overwrite"
 	case errors.As(err, &split):
@@ -94,6 +97,14 @@ func hintFor(err error) string {
 	}
 	return ""
 }
+
+// A hintedError knows better than its cause what can be done.
+type hintedError struct {
+	error
+	hint string
+}
+
+func (e *hintedError) Unwrap() error { return e.error }
 
 // An unfinishedError is what ended a job that has parts to go on with.
 type unfinishedError struct{ error }
