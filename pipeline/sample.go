@@ -165,6 +165,7 @@ type TripletMeta struct {
 	Rank          int              `json:"rank,omitempty"`       // from 0, of the World ranks that share the batches
 	World         int              `json:"world,omitempty"`      // 0 for one alone
 	Short         string           `json:"short,omitempty"`      // batch scope only: what was done with classes below K images
+	Window        int64            `json:"window,omitempty"`     // batch scope only: budget in bytes, where batches are made of windows of row groups
 	OnBadRow      string           `json:"on_bad_row,omitempty"` // "skip" or "substitute"; empty where the first bad row ends the job
 	BadRows       int64            `json:"bad_rows,omitempty"`   // rows of the data set that were left out or replaced
 	Guards        []string         `json:"guards"`

@@ -11,6 +11,7 @@ import (
 // mineFlags are the flags of tercet mine as they were typed.
 type mineFlags struct {
 	dataFlags
+	planFlags
 	embedderFlags
 	out               string
 	scope, rule, pick string
@@ -19,8 +20,6 @@ type mineFlags struct {
 	margin            float64
 	distance          string
 	seed              uint64
-	p, k              int
-	short             string
 	batches           int64
 	rank, world       int
 	emit              string
@@ -55,9 +54,7 @@ func (f *mineFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.distance, "distance", "sqeuclidean", "sqeuclidean, euclidean or cosine")
 	flags.Uint64Var(&f.seed, "seed", 1, "seed of everything that is chosen by chance")
 
-	flags.IntVar(&f.p, "p", 16, "classes per batch (scope batch)")
-	flags.IntVar(&f.k, "k", 4, "images per class and batch (scope batch)")
-	flags.StringVar(&f.short, "short", "repeat", "classes with fewer than k images: repeat images, or drop the class (scope batch)")
+	f.planFlags.register(flags, " (scope batch)")
 	flags.Int64Var(&f.batches, "batches", 0, "how many batches to mine (scope batch; default: one epoch)")
 
 	flags.IntVar(&f.rank, "rank", 0, "mine the batches of one of --world ranks, from 0: every world-th batch (scope batch)")

@@ -126,7 +126,7 @@ func (j *mineJob) run(ctx context.Context, paths []string) error {
 		return err // how many that would be
 	}
 	if j.mine.Scope == stages.ScopeBatch {
-		if j.plan, err = j.newPlan(set); err != nil {
+		if j.plan, err = j.newPlan(ctx, set); err != nil {
 			return err
 		}
 	}

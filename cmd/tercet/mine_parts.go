@@ -74,9 +74,11 @@ func (m *mining) mineParts(ctx context.Context, job *storage.Job, embeddings str
 		since time.Time
 		buf   []byte
 	)
-	begin := func() (err error) {
-		part, err = job.Create(fmt.Sprintf("%08d", len(job.Parts())))
-		since = time.Now()
+	begin := func() error {
+		next, err := job.Create(fmt.Sprintf("%08d", len(job.Parts())))
+		if err == nil {
+			part, since = next, time.Now()
+		}
 		return err
 	}
 	if err := begin(); err != nil {
@@ -126,7 +128,13 @@ func (j *mineJob) there(want pipeline.TripletMeta) (done bool, rows int64, count
 		return false, 0, nil, nil
 	}
 	rows, counts, err = storage.CheckWritten(j.flags.out, want)
-	return err == nil, rows, counts, err
+	if err != nil {
+		return false, 0, nil, err
+	}
+	for _, path := range []string{j.flags.out, j.flags.out + ".rows"} {
+		storage.SweepDrafts(storage.OS, path)
+	}
+	return true, rows, counts, nil
 }
 
 // goesOnBehind reports whether there is an output that the job may have written.

@@ -100,12 +100,14 @@ func (p *place) Run(ctx context.Context, in <-chan stages.Stretch, out chan<- st
 }
 
 // newPlan is the plan of batch scope.
-func (j *mineJob) newPlan(set *storage.Dataset) (*stages.Plan, error) {
-	return stages.NewPlan(stages.PlanConfig{
-		Labels: set.Labels(), Data: set.Digest(), P: j.flags.p, K: j.flags.k, Short: j.short,
-		Seed: j.flags.seed, Steps: j.flags.batches, Config: pipeline.Digest("mine", j.mine),
-		Rank: j.flags.rank, World: j.flags.world,
-	})
+func (j *mineJob) newPlan(ctx context.Context, set *storage.Dataset) (*stages.Plan, error) {
+	cfg, err := j.flags.planFlags.config(ctx, set, &j.flags.dataFlags)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Seed, cfg.Steps, cfg.Config = j.flags.seed, j.flags.batches, pipeline.Digest("mine", j.mine)
+	cfg.Rank, cfg.World = j.flags.rank, j.flags.world
+	return stages.NewPlan(cfg)
 }
 
 // write mines, writes the file and says what it holds.
@@ -230,6 +232,9 @@ func (j *mineJob) planned(set *storage.Dataset) pipeline.TripletMeta {
 	}
 	if j.plan != nil {
 		meta.P, meta.K, meta.Batches, meta.Short = j.flags.p, j.flags.k, j.plan.PerRank(), j.short.String()
+		if w, ok := j.plan.Windows(0); ok {
+			meta.Window = w.Budget
+		}
 		if j.flags.world > 1 {
 			meta.Rank, meta.World = j.flags.rank, j.flags.world
 		}

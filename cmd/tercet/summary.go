@@ -26,7 +26,8 @@ type summary struct {
 	report   stages.MineReport
 	shards   int
 	warnings []string
-	before   bool // all of it was there already
+	windows  *stages.WindowReport // nil where batches are made of all rows
+	before   bool                 // all of it was there already
 }
 
 type stageTime struct {
@@ -44,6 +45,11 @@ func (j *mineJob) summarise(set *storage.Dataset, emb *embedded, report stages.M
 	s.MeanAP, s.MeanAN = s.report.MeanAP(), s.report.MeanAN()
 	for _, t := range j.meter.Timings() {
 		s.Stages = append(s.Stages, stageTime{t.Name, t.Items, t.Busy.Seconds()})
+	}
+	if j.plan != nil {
+		if w, ok := j.plan.Windows(0); ok {
+			s.windows = &w
+		}
 	}
 	if s.report.Collapsed > 0 {
 		s.warnings = append(s.warnings, "collapsed: the embeddings are all nearly equal, so nothing can be mined from them")
@@ -97,6 +103,10 @@ func (s *summary) print(out io.Writer) error {
 		}
 	}
 	line("rule", "%s, pick %s, margin %v %s, seed %d, over %s", m.Rule, m.Pick, m.Margin, m.Distance, m.Seed, scope)
+	if w := s.windows; w != nil {
+		left := w.Few + w.Rest + w.Over
+		line("windows", "%s of up to %s of images; %s rows (%.2f %%) left out of an epoch (tercet inspect --window %d says why)", count(int64(w.Windows)), bytesOf(w.Bytes), count(left), percent(left, m.Rows), w.Budget)
+	}
 	line("pairs", "%s", count(r.Pairs))
 	line("triplets", "%s: %s hard, %s semi-hard, %s easy", count(r.Triplets), count(r.Hard), count(r.SemiHard), count(r.Easy))
 	line("pairs without", "%s (%.2f %%): %s nothing in the band, %s all guarded, %s no other class", count(r.Empty()), percent(r.Empty(), r.Pairs), count(r.NoCandidate), count(r.AllGuarded), count(r.NoNegative))

@@ -46,6 +46,7 @@ var flagOf = map[string]string{
 	"PlanConfig.P":                "--p",
 	"PlanConfig.K":                "--k",
 	"PlanConfig.Steps":            "--batches",
+	"PlanConfig.Window":           "--window",
 	"PlanConfig.Rank":             "--rank",
 	"PlanConfig.World":            "--world",
 }
@@ -71,11 +72,14 @@ func hintFor(err error) string {
 		split  *storage.SplitError
 		column *storage.ColumnError
 		row    *storage.RowError
+		use    *stages.UsageError
 	)
 	var hinted *hintedError
 	switch {
 	case errors.As(err, &hinted):
 		return hinted.hint
+	case errors.As(err, &use) && use.Field == "PlanConfig.Window":
+		return "allow more with --window, or with --memory, half of which it is by default; --window off plans over all rows at once"
 	case errors.As(err, new(*unfinishedError)):
 		return "what was done is kept: the same command with --resume goes on behind it"
 	case errors.Is(err, storage.ErrUnfinished):
