@@ -101,7 +101,7 @@ func vacantFolder(cfg JobConfig) error {
 		return fmt.Errorf("create %s: %w, and is no folder", cfg.Output, ErrExists)
 	}
 	entries, err := fsys.ReadDir(out)
-	if _, missing := fsys.Stat(out + ".parts"); missing != nil {
+	if _, missing := fsys.Stat(filepath.Join(out+".parts", "job.json")); missing != nil {
 		cfg.Resume = false // there is nothing to go on with
 	}
 	if err == nil && len(entries) > 0 && !cfg.Overwrite && !cfg.Resume {

@@ -6,7 +6,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"sync/atomic"
 
@@ -81,10 +85,11 @@ func newPrepJob(f *prepFlags, given *pflag.FlagSet) (*prepJob, error) {
 	return j, nil
 }
 
-// settings are what decides the bytes of the output beside the data.
-func (j *prepJob) settings() map[string]string {
+// settings are what decides the bytes of the output.
+func (j *prepJob) settings(in *storage.Intake) map[string]string {
 	f := j.flags
 	return map[string]string{
+		"command": "prep", "data": in.Digest(),
 		"format": f.format, "encode": j.encoding.String(), "size": f.size, "filter": j.filter.String(), "split": f.split,
 		"class-levels": strconv.Itoa(f.classLevels), "min-per-class": strconv.Itoa(f.minPerClass),
 		"dedup": strconv.FormatBool(f.dedup), "drop-conflicts": strconv.FormatBool(f.dropConflicts), "no-shuffle": strconv.FormatBool(f.noShuffle),
@@ -111,10 +116,13 @@ func (j *prepJob) run(ctx context.Context, paths []string) (err error) {
 	}
 	defer in.Close()
 	slog.Debug("opened", "rows", in.Len(), "digest", in.Digest())
+	if done, err := j.complete(in); done || err != nil {
+		return err
+	}
 	prep, err := storage.NewPrep(storage.PrepConfig{
 		Job: storage.JobConfig{
 			Output: f.out, Resume: f.resume, Overwrite: f.overwrite,
-			Settings: map[string]any{"command": "prep", "data": in.Digest(), "prep": j.settings()},
+			Settings: j.settings(in),
 		},
 		Format: storage.Format(f.format), Split: f.split, Classes: in.Classes(), Groups: in.HasGroups(), Encoding: j.encoding.String(),
 		ShardBytes: j.shard, GroupBytes: j.rowGroup, Workers: f.workers, Memory: j.memory / 2,
@@ -150,6 +158,36 @@ func (j *prepJob) run(ctx context.Context, paths []string) (err error) {
 		return err
 	}
 	return j.print(in, m, chosen)
+}
+
+// complete reports whether a job that is to be gone on with has been done: then
+// it says so.
+func (j *prepJob) complete(in *storage.Intake) (bool, error) {
+	parts := filepath.Clean(j.flags.out) + ".parts"
+	if _, err := os.Stat(filepath.Join(parts, "job.json")); err == nil || !j.flags.resume {
+		return false, nil
+	}
+	m, err := storage.ReadManifest(j.flags.out)
+	if err != nil {
+		return false, nil // no prepared data set: whoever makes one will say
+	}
+	settings := j.settings(in)
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		if have, want := m.Settings[name], settings[name]; have != want {
+			return false, &storage.MismatchError{File: filepath.Join(j.flags.out, storage.ManifestName), Field: name, Have: have, Want: want}
+		}
+	}
+	if _, err := os.Stat(parts); err == nil { // it ended while they were removed
+		job, err := storage.OpenJob(storage.JobConfig{Output: j.flags.out, Settings: settings, Resume: true})
+		if err != nil {
+			return false, err
+		}
+		if err := job.Remove(); err != nil {
+			return false, err
+		}
+	}
+	_, err = fmt.Fprintf(j.stdout, "%s is complete already: %s rows\n", j.flags.out, count(m.Rows))
+	return true, err
 }
 
 // take decodes the images and keeps them aside.
@@ -256,7 +294,7 @@ func (j *prepJob) write(ctx context.Context, in *storage.Intake, prep *storage.P
 	p := startProgress(j.stderr, "write", int64(len(chosen.Order)), done.Load)
 	defer p.end()
 	m := &storage.Manifest{
-		Settings: j.settings(),
+		Settings: j.settings(in),
 		Sources:  in.Sources(),
 		Counts: map[string]int64{
 			"read": in.Len(), "left_out": in.Len() - int64(len(chosen.Order)),
