@@ -109,7 +109,7 @@ func (j *prepJob) run(ctx context.Context, paths []string) (err error) {
 		ClassLevels: f.classLevels,
 	})
 	if errors.Is(err, storage.ErrNoData) {
-		return &hintedError{err, "name folders of class folders, or zip, IDX, tar, CSV, JSON lines, Parquet or Arrow files"}
+		return hinted{err, "name folders of class folders, or zip, IDX, tar, CSV, JSON lines, Parquet or Arrow files"}
 	}
 	if err != nil {
 		return err
@@ -144,7 +144,7 @@ func (j *prepJob) run(ctx context.Context, paths []string) (err error) {
 			if prep.Unfinished() {
 				hint += "; with --resume it goes on behind what was done"
 			}
-			err = &hintedError{err, hint}
+			err = hinted{err, hint}
 		}
 		if err != nil {
 			return err

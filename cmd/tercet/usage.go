@@ -66,18 +66,26 @@ func message(err error) string {
 	return text
 }
 
+// hinted is an error with what can be done about it.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h hinted) Unwrap() error { return h.error }
+
 // hintFor says what can be done about err; "" where the message says it all.
 func hintFor(err error) string {
 	var (
 		split  *storage.SplitError
 		column *storage.ColumnError
 		row    *storage.RowError
+		known  hinted
 		use    *stages.UsageError
 	)
-	var hinted *hintedError
 	switch {
-	case errors.As(err, &hinted):
-		return hinted.hint
+	case errors.As(err, &known):
+		return known.hint
 	case errors.As(err, &use) && use.Field == "PlanConfig.Window":
 		return "allow more with --window, or with --memory, half of which it is by default; --window off plans over all rows at once"
 	case errors.As(err, new(*unfinishedError)):
@@ -101,14 +109,6 @@ func hintFor(err error) string {
 	}
 	return ""
 }
-
-// A hintedError knows better than its cause what can be done.
-type hintedError struct {
-	error
-	hint string
-}
-
-func (e *hintedError) Unwrap() error { return e.error }
 
 // An unfinishedError is what ended a job that has parts to go on with.
 type unfinishedError struct{ error }
