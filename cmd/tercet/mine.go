@@ -30,11 +30,13 @@ type mineFlags struct {
 	guardSameImage    bool
 	guards            stages.Guards
 	badRowFlags
+	healthFlags
 }
 
 func (f *mineFlags) register(flags *pflag.FlagSet) {
 	f.dataFlags.register(flags)
 	f.badRowFlags.register(flags)
+	f.healthFlags.register(flags)
 	f.embedderFlags.register(flags)
 	flags.StringVarP(&f.out, "output", "o", "", "file to write: .parquet, .arrow or .jsonl")
 	flags.BoolVar(&f.overwrite, "overwrite", false, "replace an output that exists")

@@ -3083,7 +3083,7 @@ row:
 	VANDPS       absMask<>+0(SB), Y5, Y5
 	VMULPS       resolution<>+0(SB), Y3, Y6
 	VMINPS       Y6, Y5, Y5
-	VCMPPS       $0x02, Y4, Y5, Y5
+	VCMPPS       $0x12, Y4, Y5, Y5
 	MOVBLZX      (R8), R11
 	VMOVD        R11, X6
 	VPBROADCASTD X6, Y6
