@@ -49,7 +49,7 @@ func newMineJob(f *mineFlags, given *pflag.FlagSet) (*mineJob, error) {
 	if err := f.embedderFlags.check(given); err != nil {
 		return nil, err
 	}
-	j.mine.Seed, j.mine.Guards = f.seed, f.guards
+	j.mine.Seed, j.mine.Guards, j.mine.Candidates = f.seed, f.guards, f.candidates
 	j.mine.Guards.AllowDuplicates = !f.guardSameImage
 	if given.Changed("per-pair") {
 		if j.mine.PerPair = f.perPair; f.perPair < 1 {
@@ -74,6 +74,8 @@ func newMineJob(f *mineFlags, given *pflag.FlagSet) (*mineJob, error) {
 		return nil, usagef("--emit is %q, want triplets or pairs", f.emit)
 	case f.batches < 0:
 		return nil, usagef("--batches is %d, want 0 for one epoch or more", f.batches)
+	case f.candidates > 0 && j.mine.Scope != stages.ScopeDataSet:
+		return nil, usagef("--candidates is for --scope dataset")
 	case f.batches > 0 && j.mine.Scope != stages.ScopeBatch:
 		return nil, usagef("--batches is for --scope batch")
 	case (f.rank != 0 || f.world != 1) && j.mine.Scope != stages.ScopeBatch:

@@ -224,7 +224,7 @@ func (j *mineJob) planned(set *storage.Dataset) pipeline.TripletMeta {
 	s := j.mine
 	meta := pipeline.TripletMeta{
 		FormatVersion: storage.TripletFormat, Content: j.flags.emit, Scope: s.Scope.String(), Rule: s.Rule.String(), Pick: s.Pick.String(),
-		PerPair: s.PerPair, Positives: s.Positives, PositivesBy: s.PositivesBy.String(),
+		PerPair: s.PerPair, Candidates: s.Candidates, Positives: s.Positives, PositivesBy: s.PositivesBy.String(),
 		Loss: "triplet", Margin: s.Loss.Margin, Distance: s.Loss.Distance.String(), Seed: s.Seed,
 		DataDigest: set.Digest(), Rows: int64(set.Len()), Classes: len(classesOf(set)), Guards: s.Guards.Names(),
 	}
