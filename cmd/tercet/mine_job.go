@@ -87,6 +87,11 @@ func newMineJob(f *mineFlags, given *pflag.FlagSet) (*mineJob, error) {
 	case f.saveEmbeddings != "" && filepath.Clean(f.saveEmbeddings) == filepath.Clean(f.out):
 		return nil, usagef("--save-embeddings and --output name the same file")
 	}
+	if f.stream {
+		if err := j.checkStream(); err != nil {
+			return nil, err
+		}
+	}
 	return j, j.resolve()
 }
 
@@ -111,6 +116,9 @@ func (j *mineJob) listsAll() bool {
 
 // run does the job.
 func (j *mineJob) run(ctx context.Context, paths []string) error {
+	if j.flags.stream {
+		return j.mineStream(ctx, paths)
+	}
 	j.flags.keepBad = j.flags.policy != stages.FailOnBad
 	set, err := j.flags.open(ctx, paths)
 	if err != nil {

@@ -52,10 +52,13 @@ var flagOf = map[string]string{
 	"PlanConfig.Window":             "--window",
 	"PlanConfig.Rank":               "--rank",
 	"PlanConfig.World":              "--world",
+	"PoolsConfig.P":                 "--p",
+	"PoolsConfig.K":                 "--k",
 }
 
 // asFlags puts the flags in the place of the library's limits that come from them.
-var asFlags = strings.NewReplacer("DecodeConfig.MaxPixels", "--max-pixels", "DecodeConfig.Memory", "half of --memory", "RecodeConfig.Memory", "a quarter of --memory")
+var asFlags = strings.NewReplacer("DecodeConfig.MaxPixels", "--max-pixels", "DecodeConfig.Memory", "half of --memory",
+	"RecodeConfig.Memory", "a quarter of --memory", "PoolsConfig.Memory", "a quarter of --memory")
 
 // message is err in the words of the command line.
 func message(err error) string {
