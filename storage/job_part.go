@@ -16,8 +16,8 @@ import (
 
 // A Part is a piece of a [Job]'s result that is whole and on the disk.
 type Part struct {
-	Name   string          `json:"name"`   // a path with slashes
-	Aside  bool            `json:"aside"`  // not of the output: see CreateAside
+	Name   string          `json:"name"`  // a path with slashes
+	Aside  bool            `json:"aside"` // not of the output: see CreateAside
 	Size   int64           `json:"size"`
 	SHA256 string          `json:"sha256"` // hex
 	Info   json.RawMessage `json:"info"`   // what the job was told of it

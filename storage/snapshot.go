@@ -27,16 +27,17 @@ const SnapshotFormat = 1
 
 // SnapshotMeta is what a snapshot says of itself: JSON under the key "tercet".
 type SnapshotMeta struct {
-	FormatVersion int    `json:"format_version"` // set by WriteSnapshot
-	DataDigest    string `json:"data_digest"`
-	Embedder      string `json:"embedder"`
-	Fingerprint   string `json:"embedder_fingerprint"`
-	Dim           int    `json:"dim"`        // set by WriteSnapshot
-	Normalised    bool   `json:"normalised"` // rows have length 1
-	Generation    int32  `json:"generation"`
-	Rows          int64  `json:"rows"`          // set by WriteSnapshot
-	Digest        string `json:"sha256"`        // of the rows and of the rest of this; set by WriteSnapshot
-	Fit           []byte `json:"fit,omitempty"` // base64: what the embedder needs to make these rows again, as PCA's axes
+	FormatVersion int      `json:"format_version"` // set by WriteSnapshot
+	DataDigest    string   `json:"data_digest"`
+	Embedder      string   `json:"embedder"`
+	Fingerprint   string   `json:"embedder_fingerprint"`
+	Dim           int      `json:"dim"`        // set by WriteSnapshot
+	Normalised    bool     `json:"normalised"` // rows have length 1
+	Generation    int32    `json:"generation"`
+	Rows          int64    `json:"rows"`             // set by WriteSnapshot
+	Digest        string   `json:"sha256"`           // of the rows and of the rest of this; set by WriteSnapshot
+	Fit           []byte   `json:"fit,omitempty"`    // base64: what the embedder needs to make these rows again, as PCA's axes
+	Blocks        []string `json:"blocks,omitempty"` // half a SHA-256 of the rows of each record batch, which says where a file was damaged; set by WriteSnapshot
 }
 
 // digest is the SHA-256 of the rows (little-endian float32, in order) and of
@@ -82,6 +83,12 @@ func writeSnapshot(fsys FS, path string, meta SnapshotMeta, emb pipeline.Embeddi
 	meta.FormatVersion, meta.Dim, meta.Rows = SnapshotFormat, emb.Dim, int64(emb.Len())
 	rows := sha256.New()
 	hashRows(rows, emb)
+	meta.Blocks = nil
+	for at := 0; at < emb.Len(); at += snapshotRows(emb.Dim) {
+		block := sha256.New()
+		hashRows(block, emb.Slice(at, min(at+snapshotRows(emb.Dim), emb.Len())))
+		meta.Blocks = append(meta.Blocks, hex.EncodeToString(block.Sum(nil)[:sha256.Size/2]))
+	}
 	meta.Digest = meta.digest(rows)
 	text, err := json.Marshal(meta)
 	if err != nil {
@@ -218,9 +225,22 @@ func readSnapshot(path string, want SnapshotMeta) (meta SnapshotMeta, emb pipeli
 }
 
 func snapshotMeta(schema *arrow.Schema) (SnapshotMeta, error) {
-	var meta SnapshotMeta
-	text, ok := schema.Metadata().GetValue(metaKey)
-	if !ok {
+	text, _ := schema.Metadata().GetValue(metaKey)
+	meta, err := parseSnapshotMeta(text)
+	if err != nil {
+		return meta, err
+	}
+	fields, want := schema.Fields(), snapshotSchema(meta.Dim, nil).Fields()
+	if len(fields) != len(want) || fields[0].Name != want[0].Name || fields[1].Name != want[1].Name ||
+		!arrow.TypeEqual(fields[0].Type, want[0].Type) || !arrow.TypeEqual(fields[1].Type, want[1].Type) {
+		return meta, fmt.Errorf("%w: columns are %v, want %v", ErrSchema, fields, want)
+	}
+	return meta, nil
+}
+
+// parseSnapshotMeta reads the metadata of a snapshot, and checks what a size is taken from.
+func parseSnapshotMeta(text string) (meta SnapshotMeta, err error) {
+	if text == "" {
 		return meta, fmt.Errorf("%w: no %q metadata: not a snapshot", ErrSchema, metaKey)
 	}
 	if err := json.Unmarshal([]byte(text), &meta); err != nil {
@@ -231,11 +251,6 @@ func snapshotMeta(schema *arrow.Schema) (SnapshotMeta, error) {
 	}
 	if meta.Dim <= 0 || meta.Dim > maxDim || meta.Rows < 0 {
 		return meta, fmt.Errorf("%w: %d rows of %d values", ErrCorrupt, meta.Rows, meta.Dim)
-	}
-	fields, want := schema.Fields(), snapshotSchema(meta.Dim, nil).Fields()
-	if len(fields) != len(want) || fields[0].Name != want[0].Name || fields[1].Name != want[1].Name ||
-		!arrow.TypeEqual(fields[0].Type, want[0].Type) || !arrow.TypeEqual(fields[1].Type, want[1].Type) {
-		return meta, fmt.Errorf("%w: columns are %v, want %v", ErrSchema, fields, want)
 	}
 	return meta, nil
 }
