@@ -12,7 +12,8 @@ import (
 // call "batch all (≠ 0)". Each triplet is an item, in order of anchor, positive
 // and negative. The hinge takes O(B²·D) time: the triplets of an anchor are
 // summed by bands and not listed. The soft margin and the reduction None visit
-// each. Memory is O(B·D), and a float64 per triplet for None.
+// each. Memory is O(B·(D+q)) for q positives of an anchor, and a float64 per
+// triplet for None.
 type BatchAll struct {
 	Loss      TripletLoss // required
 	Reduction Reduction   // default Mean
@@ -35,6 +36,9 @@ func (l BatchAll) eval(ws *Workspace, in Input) (pipeline.LossStats, error) {
 	d := l.Loss.metric()
 	hinge, banded := l.Loss.(TripletMargin)
 	banded = banded && l.Reduction != None
+	if banded && ws.large(in) && t.byPanels(ws, hinge, in) {
+		return t.finish(ws, l.Reduction, in, t.stats.Count, t.stats.Count), nil
+	}
 	for a := range in.Labels {
 		ws.distances(d, a)
 		clear(ws.coef)

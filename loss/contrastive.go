@@ -59,8 +59,14 @@ func (l Contrastive) eval(ws *Workspace, in Input) (pipeline.LossStats, error) {
 	var err error
 	if in.Pairs != nil {
 		same, err = l.listed(ws, &t, in)
-	} else {
-		same, err = l.all(ws, &t, in)
+	} else if err = needLabels(in); err == nil {
+		done := false
+		if ws.large(in) && l.Reduction != None {
+			same, done = l.byPanels(ws, &t, in)
+		}
+		if !done {
+			same = l.all(ws, &t, in)
+		}
 	}
 	if err != nil {
 		return pipeline.LossStats{}, err
@@ -89,10 +95,7 @@ func (l Contrastive) listed(ws *Workspace, t *tally, in Input) (same int, err er
 }
 
 // all counts every two images of known class and is how many are of one.
-func (l Contrastive) all(ws *Workspace, t *tally, in Input) (same int, err error) {
-	if err := needLabels(in); err != nil {
-		return 0, err
-	}
+func (l Contrastive) all(ws *Workspace, t *tally, in Input) (same int) {
 	for i := range in.Labels {
 		ws.distances(l.Distance, i)
 		for j := i + 1; j < len(in.Labels); j++ {
@@ -105,23 +108,29 @@ func (l Contrastive) all(ws *Workspace, t *tally, in Input) (same int, err error
 			}
 		}
 	}
-	return same, nil
+	return same
 }
 
 // pair counts one pair at distance d.
 func (l Contrastive) pair(ws *Workspace, t *tally, x, y int, d float64, same bool) {
-	loss, slope := l.Of(d, same), d
 	if same {
 		t.ap += d
 	} else {
 		t.an += d
-		slope = -max(0, l.Margin-d)
+	}
+	t.item(ws, l.Reduction, l.Of(d, same))
+	ws.pull(l.Distance, x, y, d, l.slope(d, same))
+}
+
+// slope is ∂Of/∂d.
+func (l Contrastive) slope(d float64, same bool) float64 {
+	if !same {
+		d = -max(0, l.Margin-d)
 	}
 	if l.NoHalf {
-		slope *= 2
+		return 2 * d
 	}
-	t.item(ws, l.Reduction, loss)
-	ws.pull(l.Distance, x, y, d, slope)
+	return d
 }
 
 // Of is the loss of one pair by its distance.

@@ -60,3 +60,32 @@ func (d Distance) Mining(x, y []float32) float64 {
 	}
 	return sum
 }
+
+// Mining4 is [Distance.Mining] from x to each of four rows, to the last bit:
+// four sums side by side take little longer than one.
+func (d Distance) Mining4(x, y0, y1, y2, y3 []float32) [4]float64 {
+	y0, y1, y2, y3 = y0[:len(x)], y1[:len(x)], y2[:len(x)], y3[:len(x)]
+	var s0, s1, s2, s3 float64
+	if d == Cosine {
+		for k, v := range x {
+			v := float64(v)
+			s0 += float64(v * float64(y0[k]))
+			s1 += float64(v * float64(y1[k]))
+			s2 += float64(v * float64(y2[k]))
+			s3 += float64(v * float64(y3[k]))
+		}
+		return [4]float64{1 - s0, 1 - s1, 1 - s2, 1 - s3}
+	}
+	for k, v := range x {
+		v := float64(v)
+		t0, t1, t2, t3 := v-float64(y0[k]), v-float64(y1[k]), v-float64(y2[k]), v-float64(y3[k])
+		s0 += float64(t0 * t0)
+		s1 += float64(t1 * t1)
+		s2 += float64(t2 * t2)
+		s3 += float64(t3 * t3)
+	}
+	if d == Euclidean {
+		return [4]float64{math.Sqrt(s0), math.Sqrt(s1), math.Sqrt(s2), math.Sqrt(s3)}
+	}
+	return [4]float64{s0, s1, s2, s3}
+}

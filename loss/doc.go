@@ -12,5 +12,17 @@
 // [Contrastive] works on pairs. Which triplets are chosen is never
 // differentiated: gradients flow through the chosen distances alone.
 //
-// Everything is computed in float64 from float32 rows and rounded once.
+// Losses over listed triplets and pairs, and over batches of fewer than 64 rows,
+// are computed in float64 from float32 rows and rounded once. Over larger
+// batches, [BatchAll] under the hinge, [BatchHard] and [Contrastive] take their
+// distances, and their gradients, from the tile product of package f32, in
+// float32: which triplets count, of which kind they are and which are the hardest
+// is decided as in float64 all the same, and the bits are the same on every
+// machine. A distance d² among the rows is then within
+//
+//	(2·D + 18)·2⁻²⁴·(‖x−c‖² + ‖y−c‖²)
+//
+// of the exact one, c the mean of the rows, and never wrong by more than a
+// 1,024th part: smaller ones, and those of positives, stay in float64. Observed
+// errors of losses and gradients are about 10⁻⁷.
 package loss

@@ -103,31 +103,32 @@ func TestFixtures(t *testing.T) {
 		{"contrastive without the half", Contrastive{Margin: 1, Distance: Euclidean, NoHalf: true}, contrastivePairs, 0.15, 3, 2, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			var ws Workspace
-			grad := pipeline.MakeEmbeddings(tt.in.Embeddings.Len(), 1)
-			stats, err := tt.loss.Compute(&ws, grad, tt.in)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !near(stats.Loss, tt.want) || stats.Count != tt.count || stats.Active != tt.active || stats.Empty != pipeline.NotEmpty {
-				t.Errorf("%+v, want loss %v, count %d, active %d", stats, tt.want, tt.count, tt.active)
-			}
-			for k, want := range tt.grad {
-				if !near(float64(grad.Data[k]), want) {
-					t.Errorf("gradient is %v, want %v", grad.Data, tt.grad)
-					break
+			for ws := range bothPaths {
+				grad := pipeline.MakeEmbeddings(tt.in.Embeddings.Len(), 1)
+				stats, err := tt.loss.Compute(ws, grad, tt.in)
+				if err != nil {
+					t.Fatal(err)
 				}
-			}
-			var sum float64
-			for _, g := range grad.Data {
-				sum += float64(g)
-			}
-			if !near(sum, 0) {
-				t.Errorf("gradient sums to %v, want 0", sum)
-			}
-			alone, err := tt.loss.Compute(&ws, pipeline.Embeddings{}, tt.in)
-			if err != nil || alone != stats {
-				t.Errorf("without a gradient: %+v, %v, want %+v", alone, err, stats)
+				if !near(stats.Loss, tt.want) || stats.Count != tt.count || stats.Active != tt.active || stats.Empty != pipeline.NotEmpty {
+					t.Errorf("%s: %+v, want loss %v, count %d, active %d", ws.path(), stats, tt.want, tt.count, tt.active)
+				}
+				for k, want := range tt.grad {
+					if !near(float64(grad.Data[k]), want) {
+						t.Errorf("%s: gradient is %v, want %v", ws.path(), grad.Data, tt.grad)
+						break
+					}
+				}
+				var sum float64
+				for _, g := range grad.Data {
+					sum += float64(g)
+				}
+				if !near(sum, 0) {
+					t.Errorf("%s: gradient sums to %v, want 0", ws.path(), sum)
+				}
+				alone, err := tt.loss.Compute(ws, pipeline.Embeddings{}, tt.in)
+				if err != nil || alone != stats {
+					t.Errorf("%s, without a gradient: %+v, %v, want %+v", ws.path(), alone, err, stats)
+				}
 			}
 		})
 	}
@@ -141,14 +142,15 @@ var contrastivePairs = Input{
 
 func TestF1BatchHardPerAnchor(t *testing.T) {
 	for d, want := range map[Distance][]float64{Euclidean: {0.5, 1.5, 3, 0.5}, SqEuclidean: {0, 1.75, 7, 0}} {
-		var ws Workspace
-		if _, err := (BatchHard{Loss: hinge(d), Reduction: None}).Compute(&ws, pipeline.Embeddings{}, f1); err != nil {
-			t.Fatal(err)
-		}
-		for a, got := range ws.Losses {
-			if got != want[a] {
-				t.Errorf("%v: losses are %v, want %v", d, ws.Losses, want)
-				break
+		for ws := range bothPaths {
+			if _, err := (BatchHard{Loss: hinge(d), Reduction: None}).Compute(ws, pipeline.Embeddings{}, f1); err != nil {
+				t.Fatal(err)
+			}
+			for a, got := range ws.Losses {
+				if got != want[a] {
+					t.Errorf("%v %s: losses are %v, want %v", d, ws.path(), ws.Losses, want)
+					break
+				}
 			}
 		}
 	}
@@ -157,12 +159,14 @@ func TestF1BatchHardPerAnchor(t *testing.T) {
 // TestF2BandEdges: every candidate is on an edge, so there is no semi-hard one.
 func TestF2BandEdges(t *testing.T) {
 	for _, r := range []Reduction{Sum, None} { // by bands, and one by one
-		stats, err := BatchAll{Loss: hinge(Euclidean), Reduction: r}.Compute(new(Workspace), pipeline.Embeddings{}, f2)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if stats.Hard != 6 || stats.SemiHard != 0 || stats.Easy != 2 {
-			t.Errorf("%v: %+v, want 6 hard and 2 easy", r, stats)
+		for ws := range bothPaths {
+			stats, err := BatchAll{Loss: hinge(Euclidean), Reduction: r}.Compute(ws, pipeline.Embeddings{}, f2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if stats.Hard != 6 || stats.SemiHard != 0 || stats.Easy != 2 {
+				t.Errorf("%v %s: %+v, want 6 hard and 2 easy", r, ws.path(), stats)
+			}
 		}
 	}
 }

@@ -112,10 +112,14 @@ func TestGradients(t *testing.T) {
 					continue
 				}
 				done++
-				checkBatch(t, l, in, rows)
+				for ws := range bothPaths {
+					checkBatch(t, ws, l, in, rows)
+				}
 				if c, ok := l.(Contrastive); ok {
 					in.Pairs = allPairs(in, c.Labels)[3:20]
-					checkBatch(t, l, in, rows)
+					for ws := range bothPaths {
+						checkBatch(t, ws, l, in, rows)
+					}
 				}
 				if t.Failed() || done == 4 {
 					break
@@ -128,11 +132,16 @@ func TestGradients(t *testing.T) {
 	})
 }
 
-func checkBatch(t *testing.T, l Loss, in Input, rows [][]float64) {
+// checkBatch allows by panels what float32 is off by: a gradient of 9 rows adds up
+// hundreds of pulls, each right to 2⁻²¹.
+func checkBatch(t *testing.T, ws *Workspace, l Loss, in Input, rows [][]float64) {
 	t.Helper()
-	var ws Workspace
+	off, tolerance := ws.tolerance(), 2e-7
+	if ws.least == 1 {
+		tolerance = 5e-6
+	}
 	grad := pipeline.MakeEmbeddings(in.Embeddings.Len(), in.Embeddings.Dim)
-	stats, err := l.Compute(&ws, grad, in)
+	stats, err := l.Compute(ws, grad, in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +154,7 @@ func checkBatch(t *testing.T, l Loss, in Input, rows [][]float64) {
 	}{
 		{"loss", stats.Loss, want.Loss}, {"mean d_ap", stats.MeanAP, want.MeanAP}, {"mean d_an", stats.MeanAN, want.MeanAN},
 	} {
-		if math.Abs(f.got-f.want) > 1e-12*(1+math.Abs(f.want)) {
+		if math.Abs(f.got-f.want) > off*(1+math.Abs(f.want)) {
 			t.Errorf("%s is %v, want %v", f.name, f.got, f.want)
 		}
 	}
@@ -174,7 +183,7 @@ func checkBatch(t *testing.T, l Loss, in Input, rows [][]float64) {
 			row[k] = v
 			want := (up - down) / (2 * h)
 			exact := ws.gradRow(i)[k]
-			if math.Abs(exact-want) > 2e-7*(1+math.Abs(want)) {
+			if math.Abs(exact-want) > tolerance*(1+math.Abs(want)) {
 				t.Errorf("gradient of row %d, value %d is %v, central difference %v", i, k, exact, want)
 			}
 			if got := grad.Row(i)[k]; got != float32(exact) {

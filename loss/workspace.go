@@ -1,6 +1,7 @@
 package loss
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -25,6 +26,17 @@ type Workspace struct {
 	dist []float64 // B, from the anchor
 	coef []float64 // B, ∂loss/∂dist
 	band bands
+
+	panels    panels
+	edges     edges
+	extremes  extremes
+	repulsion repulsion
+	least     int // rows from which panels are used; 0: panelRows
+}
+
+// large reports whether a batch goes through panels.
+func (ws *Workspace) large(in Input) bool {
+	return in.Embeddings.Len() >= cmp.Or(ws.least, panelRows)
 }
 
 // compute is a loss between float32 embeddings and a float32 gradient. eval
@@ -62,7 +74,7 @@ func (ws *Workspace) load(grad pipeline.Embeddings, in Input) error {
 	ws.rows = resize(ws.rows, len(emb.Data))
 	for k, v := range emb.Data {
 		x := float64(v)
-		if math.IsNaN(x) || math.IsInf(x, 0) {
+		if x-x != 0 { // NaN, or infinite
 			return rowError(in, k/emb.Dim, fmt.Sprintf("value %d is %v", k%emb.Dim, v))
 		}
 		ws.rows[k] = x
@@ -105,8 +117,10 @@ func (ws *Workspace) finish(divisor float64) {
 	if len(ws.grad) == 0 {
 		return
 	}
-	for k := range ws.grad {
-		ws.grad[k] /= divisor
+	if len(ws.norm) == 0 {
+		for k := range ws.grad {
+			ws.grad[k] /= divisor
+		}
 	}
 	for i, norm := range ws.norm {
 		z, g := ws.row(i), ws.gradRow(i)
@@ -114,6 +128,7 @@ func (ws *Workspace) finish(divisor float64) {
 		for k, v := range z {
 			along += float64(v * g[k])
 		}
+		norm *= divisor
 		for k, v := range z {
 			g[k] = (g[k] - float64(v*along)) / norm
 		}
@@ -124,7 +139,7 @@ func (ws *Workspace) finish(divisor float64) {
 func (ws *Workspace) store(dst pipeline.Embeddings, in Input) error {
 	for k, g := range ws.grad {
 		v := float32(g)
-		if math.IsInf(float64(v), 0) {
+		if v-v != 0 {
 			return rowError(in, k/ws.dim, fmt.Sprintf("gradient %g of value %d is beyond float32", g, k%ws.dim))
 		}
 		dst.Data[k] = v

@@ -24,12 +24,13 @@ const module = "github.com/tercet-ml/tercet"
 // imports is the plan of the house: what each package may import, beside the
 // standard library. A path stands for all below it; "*" is everything.
 var imports = map[string][]string{
-	"pipeline":   {"golang.org/x/sync"},
-	"storage":    {"pipeline", "github.com/apache/arrow/go/v17", "github.com/klauspost/compress", "github.com/pierrec/lz4/v4", "github.com/andybalholm/brotli"},
-	"loss":       {"pipeline", "loss/f32"},
-	"loss/f32":   {"golang.org/x/sys/cpu"},
-	"stages":     {"pipeline", "loss", "loss/f32", "gonum.org/v1/gonum", "golang.org/x/image", "github.com/bep/imagemeta"},
-	"cmd/tercet": {"*"},
+	"pipeline":        {"golang.org/x/sync"},
+	"storage":         {"pipeline", "github.com/apache/arrow/go/v17", "github.com/klauspost/compress", "github.com/pierrec/lz4/v4", "github.com/andybalholm/brotli"},
+	"storage/faultfs": {"storage"},
+	"loss":            {"pipeline", "loss/f32"},
+	"loss/f32":        {"golang.org/x/sys/cpu"},
+	"stages":          {"pipeline", "loss", "loss/f32", "gonum.org/v1/gonum", "golang.org/x/image", "github.com/bep/imagemeta"},
+	"cmd/tercet":      {"*"},
 }
 
 // root is the module's folder.

@@ -74,6 +74,15 @@ func (e Embeddings) Slice(i, j int) Embeddings {
 	return Embeddings{Dim: e.Dim, Data: e.Data[i*e.Dim : j*e.Dim : j*e.Dim]}
 }
 
+// A Generation is the embeddings of a whole data set at one moment of a
+// training run: what the cache keeps on disk of each of its refreshes.
+type Generation struct {
+	Number      int32
+	Rows        Embeddings // N×D, row i of sample i
+	Fingerprint string     // of the embedder, the preprocessing and what was updated since
+	Normalised  bool       // rows have length 1
+}
+
 // Kind is the part of the partition hard, semi-hard, easy that a valid triplet
 // belongs to, by its distances and the margin m.
 type Kind uint8
@@ -156,6 +165,7 @@ type TripletMeta struct {
 	Rank          int              `json:"rank,omitempty"`       // from 0, of the World ranks that share the batches
 	World         int              `json:"world,omitempty"`      // 0 for one alone
 	Short         string           `json:"short,omitempty"`      // batch scope only: what was done with classes below K images
+	Window        int64            `json:"window,omitempty"`     // batch scope only: budget in bytes, where batches are made of windows of row groups
 	OnBadRow      string           `json:"on_bad_row,omitempty"` // "skip" or "substitute"; empty where the first bad row ends the job
 	BadRows       int64            `json:"bad_rows,omitempty"`   // rows of the data set that were left out or replaced
 	Guards        []string         `json:"guards"`

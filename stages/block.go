@@ -4,24 +4,29 @@ import (
 	"cmp"
 	"context"
 	"slices"
+
+	"github.com/tercet-ml/tercet/loss/f32"
 )
 
-// A block is anchors that share a pass over the candidates: a tile of these is
-// read from memory once and measured against all the anchors.
+// A block is anchors that share a pass over the candidates: a slab of these is
+// packed once and multiplied with all the anchors, a tile of them at a time, and
+// the products are looked at while they are in the core's nearest cache.
 type block struct {
 	cfg      MineConfig
 	dim      int
 	searches []*search
 	used     int
-	values   []float32 // of one anchor and one tile
-	bare     bool      // collect the pairs that were given no negative as well
-	order    []int32   // scratch of collect
+	bare     bool    // collect the pairs that were given no negative as well
+	order    []int32 // scratch of collect
+
+	slab  slab
+	active []*search // those with pairs, a tile side by side
+	tiles  []float32 // their points, packed, times −2
+	points []float32 // scratch: the points of one tile
+	values []float32 // of one tile and one slab
 }
 
-func newBlock(cfg MineConfig, dim int) *block {
-	const bytes = 64 << 10 // of a tile: well inside a core's own cache
-	return &block{cfg: cfg, dim: dim, values: make([]float32, max(16, bytes/(4*max(dim, 1))))}
-}
+func newBlock(cfg MineConfig, dim int) *block { return &block{cfg: cfg, dim: dim} }
 
 func (b *block) reset() { b.used = 0 }
 
@@ -36,20 +41,56 @@ func (b *block) next() *search {
 
 // pass shows the candidates in rows from … to−1 to every anchor.
 func (b *block) pass(ctx context.Context, p *pool, from, to int) error {
-	for start := from; start < to; start += len(b.values) {
+	b.pack(p.scale)
+	if len(b.active) == 0 {
+		return nil
+	}
+	tile := f32.TileRows * b.dim
+	for rows := slabRows(b.dim); from < to; from += rows {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		values := b.values[:min(len(b.values), to-start)]
-		rows := p.emb.Slice(start, start+len(values)).Data
-		for _, s := range b.searches[:b.used] {
-			if len(s.pairs) > 0 {
-				s.screen.measure(values, s.point, rows)
-				s.scan(start, values)
+		s := &b.slab
+		s.load(p, &b.cfg.Guards, from, min(from+rows, to))
+		n := len(s.init)
+		b.values = resize(b.values, f32.TileRows*n)
+		for first := 0; first < len(b.active); first += f32.TileRows {
+			f32.Product(b.values, s.init, b.tiles[first*b.dim:][:tile], s.columns, b.dim)
+			anchors := b.active[first:min(first+f32.TileRows, len(b.active))]
+			var hits [f32.TileRows][]uint16
+			for i, a := range anchors {
+				hits[i] = a.look(b.values[i*n:][:n], s.hits[i])
+			}
+			for i, a := range anchors {
+				a.take(s, b.values[i*n:][:n], hits[i])
 			}
 		}
 	}
 	return nil
+}
+
+// pack packs the anchors that have something to look for.
+func (b *block) pack(scale float64) {
+	b.active = b.active[:0]
+	for _, s := range b.searches[:b.used] {
+		if len(s.pairs) > 0 {
+			b.active = append(b.active, s)
+		}
+	}
+	tiles := (len(b.active) + f32.TileRows - 1) / f32.TileRows
+	tile := f32.TileRows * b.dim
+	b.tiles = resize(b.tiles, tiles*tile)
+	for t := range tiles {
+		b.points = b.points[:0]
+		for _, s := range b.active[t*f32.TileRows : min((t+1)*f32.TileRows, len(b.active))] {
+			b.points = append(b.points, s.point...)
+		}
+		points := b.points
+		if scale != 1 {
+			points = scaleRows(points, points, scale)
+		}
+		f32.PackRows(b.tiles[t*tile:][:tile], -2, points, b.dim)
+	}
 }
 
 // merge adds what o, a block with the same anchors, has found among others.
@@ -70,6 +111,7 @@ func (b *block) collect(r *MineReport, known *census, each func(a *search, p *pa
 		}
 		slices.SortFunc(b.order, func(i, j int32) int { return cmp.Compare(s.pairs[i].row, s.pairs[j].row) })
 		negatives := known.others(s.label)
+		s.settleHashes()
 		for _, i := range b.order {
 			p := &s.pairs[i]
 			chosen := s.chosen(p)

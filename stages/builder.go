@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/tercet-ml/tercet/pipeline"
@@ -19,7 +20,13 @@ type Builder struct {
 	Unscaled      bool                 // leave the rows as the embedder makes them; default: scaled to length 1
 	Meter         *pipeline.Meter      // counts images under "embed data set"; may be nil
 	Bad           *BadRows             // where images that came with an error, and rows that cannot be used, are noted; nil makes them errors
+
+	done atomic.Int64 // samples that were embedded by the build that is going on, or the last
 }
+
+// Progress is how many samples the build that is going on, or the last one, has
+// embedded, of all.
+func (b *Builder) Progress() (done, total int) { return int(b.done.Load()), b.Samples }
 
 // digestOf tells equal images apart from others: the first half of the SHA-256
 // of an image's bytes as they are stored.
@@ -47,8 +54,10 @@ func (b *Builder) Build(ctx context.Context, e Embedder) (*Snapshot, [][16]byte,
 		digests = make([][16]byte, 0, b.Samples)
 		pixels  []float32
 		where   []pipeline.Location // of the images in pixels
+		norms   Sketch
 	)
-	flush := func() error {
+	b.done.Store(0)
+	flush := func(ctx context.Context) error {
 		defer timer.Add(len(where), time.Now())
 		done := len(digests) - len(where)
 		dst := rows.Slice(done, len(digests))
@@ -57,11 +66,12 @@ func (b *Builder) Build(ctx context.Context, e Embedder) (*Snapshot, [][16]byte,
 		}
 		for i, at := range where {
 			id := int64(done + i)
-			err := finish(dst.Row(i), !b.Unscaled)
-			if err != nil {
-				err = rowError(id, func(int64) pipeline.Location { return at }, err)
+			length, err := finishLength(dst.Row(i), !b.Unscaled)
+			if err == nil {
+				norms.Add(length)
+				continue
 			}
-			if err != nil && b.Bad != nil {
+			if err = rowError(id, func(int64) pipeline.Location { return at }, err); b.Bad != nil {
 				clear(dst.Row(i))
 				err = b.Bad.Add(id, at, digests[id], err)
 			}
@@ -69,6 +79,7 @@ func (b *Builder) Build(ctx context.Context, e Embedder) (*Snapshot, [][16]byte,
 				return err
 			}
 		}
+		b.done.Add(int64(len(where)))
 		pixels, where = pixels[:0], where[:0]
 		return nil
 	}
@@ -84,7 +95,7 @@ func (b *Builder) Build(ctx context.Context, e Embedder) (*Snapshot, [][16]byte,
 				return nil, nil, img.Err
 			}
 			if len(where) > 0 {
-				if err := flush(); err != nil { // the rows of a call are side by side
+				if err := pipeline.InShare(ctx, flush); err != nil { // the rows of a call are side by side
 					return nil, nil, err
 				}
 			}
@@ -98,7 +109,7 @@ func (b *Builder) Build(ctx context.Context, e Embedder) (*Snapshot, [][16]byte,
 		pixels = append(pixels, img.Pixels...)
 		where = append(where, img.Where)
 		if len(pixels)+len(img.Pixels) > embedAtOnce {
-			if err := flush(); err != nil {
+			if err := pipeline.InShare(ctx, flush); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -107,16 +118,16 @@ func (b *Builder) Build(ctx context.Context, e Embedder) (*Snapshot, [][16]byte,
 		return nil, nil, fmt.Errorf("embed data set: got %d samples, want %d", len(digests), b.Samples)
 	}
 	if len(where) > 0 {
-		if err := flush(); err != nil {
+		if err := pipeline.InShare(ctx, flush); err != nil {
 			return nil, nil, err
 		}
 	}
-	return &Snapshot{
-		Embeddings:  rows,
-		Digest:      digestRows(rows, cfg),
-		Fingerprint: cfg.Fingerprint,
-		Normalised:  !b.Unscaled,
-	}, digests, nil
+	s := &Snapshot{Embeddings: rows, Fingerprint: cfg.Fingerprint, Normalised: !b.Unscaled, Norms: norms}
+	err := pipeline.InShare(ctx, func(context.Context) error {
+		s.Digest = digestRows(rows, cfg)
+		return nil
+	})
+	return s, digests, err
 }
 
 // fingerprint is that of the rows e would make.

@@ -4,20 +4,28 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/tercet-ml/tercet/pipeline"
 )
 
-// CacheConfig configures a [Cache].
+// CacheConfig configures a [Cache]. Share, Store, Drift and Log do not change
+// what any batch uses.
 type CacheConfig struct {
-	First    *Snapshot // what batch 0 uses, or the newest generation of a run to be resumed; required
-	Every    int64     // R: a new generation every R batches; 0: never
-	Lag      int64     // 0: batch g·R waits for generation g; 1: it goes on with the one before while g is built
-	Builder  *Builder  // makes the new generations; required where Every is not 0 and an Embedder is given
-	Embedder Embedder  // what a refresh embeds with, until [Cache.Refresh] hands in another; nil: only what is handed in
+	First         *Snapshot     // what batch 0 uses; required (see also [ReopenCache])
+	Every         int64         // R: a new generation every R batches, such as [Plan.Steps] for one an epoch; 0: never
+	Lag           int64         // 0: batch g·R waits for generation g; 1: it goes on with the one before while g is built
+	Builder       *Builder      // makes the new generations; required where Every is not 0 and an Embedder is given
+	Embedder      Embedder      // what a refresh embeds with, until [Cache.Refresh] hands in another; nil: only what is handed in
+	Share         float64       // part of the machine's cores a refresh keeps to while no batch waits for it, 0 < Share ≤ 1; default 0.5. See [pipeline.WithShare]
+	Store         SnapshotStore // keeps each generation on disk before any batch uses it; nil: nothing is kept
+	StopOnFailure bool          // a refresh that fails ends the run; default: its generation has the rows of the one before
+	Drift         DriftConfig   // what to compare generations by, beside their rows
+	Log           *slog.Logger  // says what was refreshed, and what failed; default slog.Default()
 }
 
 // A Cache holds one embedding per sample, in generations. The one that batch b
@@ -31,39 +39,56 @@ type CacheConfig struct {
 // belongs to the run of the [Embed] stage. With Lag 0 batch g·R waits for it,
 // with Lag 1 only batch (g+1)·R does.
 //
-// On demand: what [Cache.Refresh] or [Cache.Replace] is given during the bodies
-// of batches (g−1)·R to g·R−1 is what generation g is made of; the last call
-// counts. So no call reaches a batch that was prefetched. Where there is
-// nothing new, by the embedder's fingerprint, generation g has the rows of the
-// one before and costs nothing.
+// On demand: what [Cache.Refresh], [Cache.Replace] and [Cache.Update] are given
+// during the bodies of batches (g−1)·R to g·R−1 is what generation g is made
+// of; [Cache.Next] says which one that is. So no call reaches a batch that was
+// prefetched. Where there is nothing new, by the embedder's fingerprint,
+// generation g has the rows of the one before and costs nothing.
+//
+// A refresh that fails is logged and counted, and generation g has the rows of
+// the one before; the next one is tried afresh.
 //
 // At most two generations are held, and one more while it is built. All methods
 // may be called from any goroutine.
 type Cache struct {
-	every, lag int64
-	builder    *Builder
-	samples    int
-	wake       chan struct{} // holds a token when there may be something to build
-	turn       chan struct{} // holds a token while somebody builds
+	cfg     CacheConfig
+	samples int
+	probes  []probe       // for the drift
+	wake    chan struct{} // holds a token when there may be something to build
+	turn    chan struct{} // holds a token while somebody builds
 
 	mu       sync.Mutex
 	slots    map[int32]*slot
-	newest   int32     // the highest generation whose content is settled
-	seen     int64     // the highest batch of the steps that were embedded; −1 before the first
-	world    int64     // ranks that step together, as far as seen; 1 or more
-	queue    []int32   // generations to build, in order
-	embedder Embedder  // what the next generation is made with; nil: nothing new
-	rows     *Snapshot // what the next generation is instead
+	newest   int32   // the highest generation whose content is settled
+	seen     int64   // the highest batch of the steps that were embedded; −1 before the first
+	world    int64   // ranks that step together, as far as seen; 1 or more
+	body     int64   // first batch of the step whose loop body runs, or ran last; −1 before the first
+	queue    []int32 // generations to build, in order
+	next     recipe  // what the next generation is made of
 	running  bool
+	kept     bool   // what was held at the start is in the store
+	waiting  int    // batches that wait for a generation
+	lift     func() // ends the limit of the build that is going on; nil without one
+	building int32  // the generation it builds; 0 without one
+	counters cacheCounters
+}
+
+// A recipe is what a generation is made of, the later on top of the former.
+// Without any of it, it has the rows of the one before.
+type recipe struct {
+	embedder Embedder    // to embed all samples with; nil: none
+	rows     *Snapshot   // or these rows
+	updates  []rowUpdate // or some rows, in the order of their batches
+	failed   error       // why there is nothing new
 }
 
 // A slot is a generation that is there, will be, or failed. snap and err are
 // set before ready happens and not written after.
 type slot struct {
-	ready  *pipeline.Event
-	frozen Embedder // what to build it with; nil: the rows of the one before
-	snap   *Snapshot
-	err    error
+	ready *pipeline.Event
+	of    recipe
+	snap  *Snapshot
+	err   error
 }
 
 func newSlot() *slot { return &slot{ready: pipeline.NewEvent()} }
@@ -72,6 +97,12 @@ func (s *slot) done() bool { return s.snap != nil || s.err != nil }
 
 // NewCache checks cfg and returns a cache that holds cfg.First.
 func NewCache(cfg CacheConfig) (*Cache, error) {
+	if cfg.Share == 0 {
+		cfg.Share = 0.5
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
 	switch {
 	case cfg.First == nil:
 		return nil, errors.New("stages: CacheConfig.First is nil, want a snapshot")
@@ -81,36 +112,41 @@ func NewCache(cfg CacheConfig) (*Cache, error) {
 		return nil, fmt.Errorf("stages: CacheConfig.Lag is %d, want 0 or 1", cfg.Lag)
 	case cfg.Every > 0 && cfg.Embedder != nil && cfg.Builder == nil:
 		return nil, errors.New("stages: CacheConfig.Builder is nil, want one to refresh with the Embedder")
+	case !(cfg.Share > 0 && cfg.Share <= 1):
+		return nil, fmt.Errorf("stages: CacheConfig.Share is %v, want more than 0 and at most 1", cfg.Share)
 	}
 	c := &Cache{
-		every:    cfg.Every,
-		lag:      cfg.Lag,
-		builder:  cfg.Builder,
-		samples:  cfg.First.Embeddings.Len(),
-		seen:     -1,
-		world:    1,
-		wake:     make(chan struct{}, 1),
-		turn:     make(chan struct{}, 1),
-		slots:    make(map[int32]*slot),
-		embedder: cfg.Embedder,
+		cfg:     cfg,
+		samples: cfg.First.Embeddings.Len(),
+		seen:    -1,
+		world:   1,
+		body:    -1,
+		wake:    make(chan struct{}, 1),
+		turn:    make(chan struct{}, 1),
+		slots:   make(map[int32]*slot),
+		next:    recipe{embedder: cfg.Embedder},
 	}
-	if err := c.Restore(cfg.First); err != nil {
+	var err error
+	if c.probes, err = cfg.Drift.probes(c.samples); err != nil {
 		return nil, err
 	}
-	return c, nil
+	c.cfg.First = nil // or it would be held for ever
+	return c, c.Restore(cfg.First)
 }
 
 // Generation is the generation that batch b uses.
 func (c *Cache) Generation(b int64) int32 {
-	if c.every == 0 {
+	if c.cfg.Every == 0 {
 		return 0
 	}
-	return int32(max(0, b/c.every-c.lag))
+	return int32(max(0, b/c.cfg.Every-c.cfg.Lag))
 }
 
 // Fingerprint is a digest of what decides which generation a batch uses: a part
 // of [PlanConfig].Config, so that a State is refused where R or Lag differ.
-func (c *Cache) Fingerprint() string { return pipeline.Digest("cache 1", []int64{c.every, c.lag}) }
+func (c *Cache) Fingerprint() string {
+	return pipeline.Digest("cache 1", []int64{c.cfg.Every, c.cfg.Lag})
+}
 
 // Len is N, the number of samples.
 func (c *Cache) Len() int { return c.samples }
@@ -136,8 +172,22 @@ func (c *Cache) Snapshot(ctx context.Context, b int64) (*Snapshot, error) {
 		s = newSlot()
 		c.slots[g] = s
 	}
+	if s.done() {
+		c.mu.Unlock()
+		return s.snap, s.err
+	}
+	c.waiting++
+	if c.lift != nil {
+		c.lift() // nothing goes on that a refresh could starve
+	}
+	start := time.Now()
 	c.mu.Unlock()
-	if err := s.ready.Wait(ctx); err != nil {
+	err := s.ready.Wait(ctx)
+	c.mu.Lock()
+	c.waiting--
+	c.counters.waited += time.Since(start)
+	c.mu.Unlock()
+	if err != nil {
 		return nil, err
 	}
 	return s.snap, s.err
@@ -146,8 +196,20 @@ func (c *Cache) Snapshot(ctx context.Context, b int64) (*Snapshot, error) {
 // Settled waits until every generation that is settled is built, by the run or
 // here, and returns those that are held, oldest first: with the State, the
 // weights and [Cache.Restore], what it takes to go on in another process. It is
-// called in the loop body, or after the loop.
+// called in the loop body, or after the loop. Rows that were handed to
+// [Cache.Update] since the last generation are not part of any: see [Cache.Pending].
 func (c *Cache) Settled(ctx context.Context) ([]*Snapshot, error) {
+	c.mu.Lock()
+	c.waiting++
+	if c.lift != nil {
+		c.lift()
+	}
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		c.waiting--
+		c.mu.Unlock()
+	}()
 	for {
 		built, err := c.step(ctx)
 		if err != nil {
@@ -217,10 +279,10 @@ func (c *Cache) publish(g int32, s *Snapshot, err error) {
 	if err != nil {
 		return // and the old generation stays
 	}
-	place.frozen = nil
+	place.of = recipe{}
 	// When g was settled all batches before the step of g·R had been returned.
 	// Those from g·R on use g−1 at the least, others of that step what is theirs.
-	least := min(g-1, c.Generation(max(0, int64(g)*c.every-c.world+1)))
+	least := min(g-1, c.Generation(max(0, int64(g)*c.cfg.Every-c.world+1)))
 	maps.DeleteFunc(c.slots, func(old int32, _ *slot) bool { return old < least })
 	c.queue = slices.DeleteFunc(c.queue, func(old int32) bool { return old < least })
 }

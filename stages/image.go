@@ -43,6 +43,7 @@ type header struct {
 	height, width int     // as stored
 	orientation   int     // EXIF: 1 to 8
 	bytes         int64   // what decoding takes at its peak
+	model         color.Model
 }
 
 // shown is the size of the image turned as its orientation says.
@@ -87,6 +88,7 @@ func readHeader(rec pipeline.Record, maxPixels int64) (header, error) {
 		width:       cfg.Width,
 		orientation: orientation(exif),
 		bytes:       perPixel * (h + 32) * (w + 32), // JPEG and WebP work in blocks of up to 32
+		model:       cfg.ColorModel,
 	}, nil
 }
 
@@ -126,6 +128,15 @@ func (h header) decode(rec pipeline.Record, channels int) (rows, error) {
 	if h.format == nil {
 		return rawRows(rec, channels)
 	}
+	img, err := h.image(rec)
+	if err != nil {
+		return nil, err
+	}
+	return rowsOf(img, channels), nil
+}
+
+// image decodes the encoded image that h was read from.
+func (h header) image(rec pipeline.Record) (image.Image, error) {
 	img, err := h.format.decode(rec.Image)
 	if err != nil {
 		return nil, fmt.Errorf("decode %s: %w", h.format.name, err)
@@ -139,7 +150,7 @@ func (h header) decode(rec pipeline.Record, channels int) (rows, error) {
 		draw.Draw(canvas, frame, img, frame.Min, draw.Src)
 		img = canvas
 	}
-	return rowsOf(img, channels), nil
+	return img, nil
 }
 
 func config(f func(io.Reader) (image.Config, error)) func([]byte) (image.Config, error) {

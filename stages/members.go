@@ -124,6 +124,7 @@ func (c *census) check(p *pool, dist loss.Distance, r *MineReport) error {
 	}
 	c.mean = resize(c.mean, p.emb.Dim)
 	clear(c.mean)
+	p.norms, p.peak, p.scale = resize(p.norms, len(p.labels)), 0, 1
 	var squares float64
 	for row := range p.labels {
 		var sum float64
@@ -134,6 +135,7 @@ func (c *census) check(p *pool, dist loss.Distance, r *MineReport) error {
 			}
 			sum += float64(x * x)
 			c.mean[k] += x
+			p.peak = max(p.peak, v, -v)
 		}
 		if dist == loss.Cosine {
 			switch {
@@ -144,6 +146,14 @@ func (c *census) check(p *pool, dist loss.Distance, r *MineReport) error {
 			}
 		}
 		squares += sum
+		switch {
+		case p.labels[row] == pipeline.Unknown:
+			p.norms[row] = float32(math.Inf(1))
+		case dist == loss.Cosine:
+			p.norms[row] = 0
+		default:
+			p.norms[row] = float32(sum)
+		}
 	}
 	n := float64(len(p.labels))
 	spread := squares // n times the mean squared distance from the mean
@@ -154,4 +164,31 @@ func (c *census) check(p *pool, dist loss.Distance, r *MineReport) error {
 		r.Collapsed++
 	}
 	return nil
+}
+
+// fit makes the rows of candidates, which were checked, and those of anchors of
+// a size whose products float32 holds: it sets the scale and the norms of the
+// candidates. Almost always the scale is 1.
+func fit(anchors, candidates *pool, dist loss.Distance) {
+	const ordinary = 1 << 30
+	scale, peak := 1.0, max(anchors.peak, candidates.peak)
+	if peak > ordinary || peak < 1.0/ordinary && peak > 0 {
+		_, exponent := math.Frexp(float64(peak))
+		scale = math.Ldexp(1, -exponent)
+	}
+	if candidates.scale == scale {
+		return
+	}
+	candidates.scale = scale
+	for row, l := range candidates.labels {
+		if l == pipeline.Unknown || dist == loss.Cosine {
+			continue
+		}
+		var sum float64
+		for _, x := range candidates.emb.Row(row) {
+			y := float64(x) * scale
+			sum += float64(y * y)
+		}
+		candidates.norms[row] = float32(sum)
+	}
 }

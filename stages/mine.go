@@ -126,7 +126,7 @@ func (m *Miner) Mine(ctx context.Context, b *pipeline.Batch) error {
 
 // mine is Mine, and counts b in an empty report.
 func (m *Miner) mine(ctx context.Context, b *pipeline.Batch, report *MineReport) error {
-	m.images = pool{emb: b.Embeddings, ids: b.IDs, labels: b.Labels, same: m.cfg.Same, groups: m.cfg.Groups}
+	m.images = pool{emb: b.Embeddings, ids: b.IDs, labels: b.Labels, same: m.cfg.Same, groups: m.cfg.Groups, norms: m.images.norms}
 	if err := m.checkIDs(b); err != nil {
 		return err
 	}
@@ -146,6 +146,7 @@ func (m *Miner) mine(ctx context.Context, b *pipeline.Batch, report *MineReport)
 	if m.images.emb.Dim != candidates.emb.Dim {
 		return fmt.Errorf("stages: the batch has embeddings of %d values, the cache of %d", m.images.emb.Dim, candidates.emb.Dim)
 	}
+	fit(&m.images, candidates, m.cfg.Mine.Loss.Distance)
 	if err := m.search(ctx, candidates, b.Generation, parts); err != nil {
 		return err
 	}

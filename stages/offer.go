@@ -1,27 +1,57 @@
 package stages
 
 import (
-	"math"
 	"slices"
 
-	"github.com/tercet-ml/tercet/pipeline"
+	"github.com/tercet-ml/tercet/loss/f32"
 )
 
-// scan looks at the candidates in rows start, start+1, …, whose values of the
-// screen are given.
-func (s *search) scan(start int, values []float32) {
-	if len(s.pairs) == 0 {
+// look finds the candidates of a slab that are inside of what is looked for, by
+// their values of the screen, and writes their indices to hits.
+func (s *search) look(values []float32, hits []uint16) []uint16 {
+	return hits[:f32.Select(hits, values, s.lo, s.hi)]
+}
+
+// take considers the hits of a slab, and what a guard may have to say about.
+func (s *search) take(st *slab, values []float32, hits []uint16) {
+	for _, i := range st.special {
+		if v := values[i]; s.outLo[0] <= v && v <= s.outHi[len(s.outHi)-1] {
+			if row := st.first + int(i); s.candidates.labels[row] != s.label {
+				s.offer(row, v)
+			}
+		}
+	}
+	if len(hits) == 0 {
 		return
 	}
-	lo, hi := s.outLo[0], s.outHi[len(s.outHi)-1]
-	labels := s.candidates.labels[start:][:len(values)]
-	for j, v := range values {
-		if v < lo || v > hi {
-			continue
+	labels := st.labels
+	if !s.sifts {
+		for _, i := range hits {
+			if l := labels[i]; l != s.label && l != apart {
+				s.offer(st.first+int(i), values[i])
+			}
 		}
-		if l := labels[j]; l != s.label && l != pipeline.Unknown {
-			s.offer(start+j, v)
+		return
+	}
+	st.kept = resize(st.kept, len(hits)*len(s.sieves)+8)
+	for len(hits) > 0 {
+		// Before anything was found everything is kept, so a few go first.
+		some := len(hits)
+		if s.fresh > 0 {
+			some = min(some, s.fresh)
+			s.fresh *= 2
 		}
+		for _, k := range st.kept[:f32.Sift(st.kept, hits[:some], values, uint64(st.first)+1, s.sieves)] {
+			i := k & 0xffff
+			if l := labels[i]; l != s.label && l != apart {
+				row := st.first + int(i)
+				s.hash(int(k>>16), row, int64(row), values[i])
+			}
+		}
+		hits = hits[some:]
+	}
+	if s.fresh > len(values) {
+		s.fresh = 0
 	}
 }
 
@@ -33,50 +63,73 @@ func (s *search) offer(row int, v float32) {
 		i, _ = slices.BinarySearch(s.outHi, v)
 	}
 	for ; i < len(s.pairs) && s.outLo[i] <= v; i++ {
-		if v <= s.outHi[i] {
-			s.consider(&s.pairs[i], row, id, v)
+		if v <= s.outHi[i] && !s.guarded(&s.pairs[i], row, id, v) {
+			s.consider(i, row, id, v)
 		}
 	}
 }
 
-// consider adds a candidate to what is known of p, if it is in its band, no
-// guard keeps it out, and it is before what is already there.
-func (s *search) consider(p *pair, row int, id int64, v float32) {
-	if s.guarded(p, row, id, v) {
-		return
-	}
-	f := found{id: id, row: int32(row)}
-	byDistance := true
-	if s.cfg.Pick.By == Random {
-		byDistance = false
-		if s.keep() > 0 {
-			f.key = chain(p.key, uint64(id))
-		}
-		if p.best.full() && f.key > p.best.last().key && !s.mayBeNear(p, v) {
-			return
-		}
-	}
-	if byDistance && (v < p.cutLo || v > p.cutHi) && !s.mayBeNear(p, v) {
-		return
-	}
-	if !s.inside(p, row, v) {
-		return
-	}
-	f.d = s.decide(row)
-	switch s.cfg.Pick.By {
-	case Nearest, ByRank:
-		f.key = distanceKey(f.d)
-		if s.cfg.Rule == TFA && f.d <= p.ap {
-			f.tier, f.key = 1, ^f.key
-		}
-	case Farthest:
-		f.key = ^distanceKey(f.d)
-	}
-	if p.best.add(f) && byDistance && p.best.full() {
-		s.cut(p)
-	}
+// consider adds a candidate that no guard keeps out to what is known of a pair,
+// if it is in its band and before what is already there.
+func (s *search) consider(i, row int, id int64, v float32) {
 	if s.skipsApart() {
-		p.near.add(found{key: distanceKey(f.d), id: id, row: f.row, d: f.d})
+		if p := &s.pairs[i]; v <= p.nearEnd && s.inside(p, row, v) && p.near.add(ranked{u: v, row: int32(row), d: undecided}) {
+			p.nearEnd = s.prune(&p.near, false).u
+		}
+	}
+	if s.cfg.Pick.By == Random {
+		s.hash(i, row, id, v)
+	} else {
+		s.rank(i, row, v)
+	}
+}
+
+// hash is consider for a pick by hash.
+func (s *search) hash(i, row int, id int64, v float32) {
+	p, limited := &s.pairs[i], s.keep() > 0
+	f := found{id: id, row: int32(row), d: undecided}
+	if limited {
+		f.key = chain(p.key, uint64(id))
+	}
+	if p.best.full() && f.key > p.best.last().key || !s.inside(p, row, v) {
+		return
+	}
+	if p.best.add(f) && p.best.full() {
+		s.sieves[i].Cut = p.best.last().key >> 33
+	}
+}
+
+// rank is consider for a pick by distance.
+func (s *search) rank(i, row int, v float32) {
+	p, sieve := &s.pairs[i], &s.sieves[i]
+	if v < sieve.Lo || v > sieve.Hi || !s.inside(p, row, v) {
+		return
+	}
+	r, farthest := ranked{u: v, row: int32(row), d: undecided}, s.cfg.Pick.By == Farthest
+	if s.cfg.Rule == TFA && v <= p.apHi && (v <= p.apLow || s.decide(row) <= p.ap) {
+		r.tier = 1
+	}
+	if farthest || r.tier == 1 {
+		r.u = -v
+	}
+	if p.order.add(r) {
+		s.cut(i, s.prune(&p.order, farthest))
+	}
+}
+
+// cut narrows what a pair looks for to what is not after e.
+func (s *search) cut(i int, e end) {
+	p, sieve := &s.pairs[i], &s.sieves[i]
+	if s.cfg.Pick.By == Farthest || e.tier == 1 {
+		sieve.Lo = max(sieve.Lo, -e.u)
+	} else {
+		sieve.Hi = min(sieve.Hi, e.u)
+		if s.cfg.Rule == TFA {
+			sieve.Lo = max(sieve.Lo, p.apLow) // the others come after all above d_ap
+		}
+	}
+	if s.plain {
+		s.narrow()
 	}
 }
 
@@ -128,36 +181,10 @@ func (s *search) decide(row int) float64 {
 	return s.distance
 }
 
-// cut sets beyond which values a candidate comes after all of a full p.best.
-func (s *search) cut(p *pair) {
-	last := p.best.last()
-	low, high := s.screen.around(last.d)
-	if s.cfg.Pick.By == Farthest || last.tier == 1 {
-		p.cutLo = low
-	} else {
-		p.cutLo, p.cutHi = float32(math.Inf(-1)), high
-		if s.cfg.Rule == TFA {
-			p.cutLo, _ = s.screen.around(p.ap) // those come after all above d_ap
-		}
-	}
-}
-
 // skipsApart reports whether the nearest ranks have to be remembered beside
 // best, which is in another order.
 func (s *search) skipsApart() bool {
 	return s.cfg.Guards.SkipRanks > 0 && (s.cfg.Pick.By == Random || s.cfg.Pick.By == Farthest)
-}
-
-// mayBeNear reports whether a value may be among the first ranks by distance.
-func (s *search) mayBeNear(p *pair, v float32) bool {
-	if !s.skipsApart() {
-		return false
-	}
-	if !p.near.full() {
-		return true
-	}
-	_, high := s.screen.around(p.near.last().d)
-	return v <= high
 }
 
 // merge adds what o has found among other candidates. Both began on the same
@@ -166,32 +193,41 @@ func (s *search) merge(o *search) {
 	for i := range s.pairs {
 		p, q := &s.pairs[i], &o.pairs[i]
 		p.best.merge(&q.best)
-		if s.skipsApart() {
-			p.near.merge(&q.near)
-		}
+		p.order.list = append(p.order.list, q.order.list...)
+		p.near.list = append(p.near.list, q.near.list...)
 		p.guarded.add(q.guarded)
-		if p.best.full() && s.cfg.Pick.By != Random {
-			s.cut(p)
-		}
 	}
 }
 
-// chosen is the negatives of p in the order of their ranks. It uses s's memory.
+// settleHashes measures what the picks by hash have found, for all pairs.
+func (s *search) settleHashes() {
+	for i := range s.pairs {
+		best := &s.pairs[i].best
+		best.settle()
+		for j := range best.list {
+			s.ask(best.list[j].row, &best.list[j].d)
+		}
+	}
+	s.answer()
+}
+
+// chosen is the negatives of p in the order of their ranks, after
+// settleHashes. It uses s's memory.
 func (s *search) chosen(p *pair) []found {
-	skip := s.cfg.Guards.SkipRanks
-	p.best.settle()
-	list := p.best.list
+	if s.cfg.Pick.By == Random {
+		s.list = append(s.list[:0], p.best.list...)
+	} else {
+		s.list = s.settle(s.list[:0], &p.order, s.cfg.Pick.By == Farthest)
+	}
+	list, skip := s.list, s.cfg.Guards.SkipRanks
 	switch {
 	case skip == 0:
 	case s.skipsApart():
-		p.guarded.SkipRanks = int64(len(p.near.list))
-		s.picked = s.picked[:0]
-		for _, f := range list {
-			if !slices.ContainsFunc(p.near.list, func(n found) bool { return n.row == f.row }) {
-				s.picked = append(s.picked, f)
-			}
-		}
-		list = s.picked
+		s.skip = s.settle(s.skip[:0], &p.near, false)
+		p.guarded.SkipRanks = int64(len(s.skip))
+		list = slices.DeleteFunc(list, func(f found) bool {
+			return slices.ContainsFunc(s.skip, func(n found) bool { return n.row == f.row })
+		})
 	default:
 		p.guarded.SkipRanks = int64(min(skip, len(list)))
 		list = list[min(skip, len(list)):]

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tercet-ml/tercet/loss/f32"
 	"github.com/tercet-ml/tercet/pipeline"
 )
 
@@ -20,7 +21,7 @@ type ScanConfig struct {
 	Generation int32                 // of the embeddings; part of the keyed hash
 	BarePairs  bool                  // send pairs that were given no negative as well, as triplets with Negative −1: for Pairs
 	Workers    int                   // blocks mined at a time; default GOMAXPROCS; decides no content
-	Block      int                   // anchors that share a pass over the data; default 128; decides no content
+	Block      int                   // anchors that share a pass over the data; default at most 2,048, fewer where they have many pairs; decides no content
 	Progress   func(done, total int) // anchors behind us, on the goroutine of Run; may be nil
 	Meter      *pipeline.Meter       // counts anchors under "mine"; may be nil
 }
@@ -54,9 +55,6 @@ func NewScan(cfg ScanConfig) (*Scan, error) {
 	if cfg.Block < 0 {
 		return nil, usage("ScanConfig.Block", "is %d, want 1 or more", cfg.Block)
 	}
-	if cfg.Block == 0 {
-		cfg.Block = 128
-	}
 	s := &Scan{pool: &pool{emb: cfg.Embeddings, labels: cfg.Labels, same: cfg.Same, groups: cfg.Groups}}
 	if err := s.census.take(s.pool, &s.counts); err != nil {
 		return nil, err
@@ -82,6 +80,10 @@ func NewScan(cfg ScanConfig) (*Scan, error) {
 	if err := s.census.check(s.pool, cfg.Mine.Loss.Distance, &s.counts); err != nil {
 		return nil, err
 	}
+	fit(s.pool, s.pool, cfg.Mine.Loss.Distance)
+	if cfg.Block == 0 {
+		cfg.Block = s.census.block(cfg.Mine, len(cfg.Labels), pipeline.Workers(cfg.Workers))
+	}
 	s.cfg, s.report = cfg, s.counts
 	s.blocks.New = func() any {
 		b := newBlock(cfg.Mine, cfg.Embeddings.Dim)
@@ -103,6 +105,25 @@ func checkSamples(config string, n int, same, groups []int32, g Guards) error {
 		return usage("MineConfig.Guards.SameGroup", "is set, but the data has no group column")
 	}
 	return nil
+}
+
+// block is how many of n anchors share a pass: so many that packing the
+// candidates does not count, so few that what is kept of them stays near, and
+// the same number for each of the workers as often.
+func (c *census) block(m MineConfig, n, workers int) int {
+	const most, entries = 2048, 1 << 18
+	pairs := 1
+	for class := range c.classes {
+		pairs = max(pairs, int(c.size(class)-1))
+	}
+	if m.Positives > 0 {
+		pairs = min(pairs, m.Positives)
+	}
+	each := pairs * (8 + max(m.PerPair, m.Pick.Last) + 2*m.Guards.SkipRanks)
+	anchors := max(f32.TileRows, min(most, entries/each))
+	rounds := max((n+anchors*workers-1)/(anchors*workers), min(4, n/(workers*128)), 1)
+	anchors = (n + rounds*workers - 1) / (rounds * workers)
+	return max(1, (anchors+f32.TileRows-1)/f32.TileRows) * f32.TileRows
 }
 
 // triplets is the number of valid triplets with at most q positives an anchor;

@@ -1,8 +1,8 @@
 package stages
 
 import (
+	"cmp"
 	"errors"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"reflect"
@@ -116,9 +116,10 @@ func TestScanIsItselfEverywhere(t *testing.T) {
 func TestPartsMerge(t *testing.T) {
 	problems(t, ScopeDataSet, false, func(t *testing.T, rng *rand.Rand, cfg MineConfig, p *pool) {
 		var c census
-		if err := c.take(p, &MineReport{}); err != nil {
+		if err := cmp.Or(c.take(p, &MineReport{}), c.check(p, cfg.Loss.Distance, &MineReport{})); err != nil {
 			t.Fatal(err)
 		}
+		fit(p, p, cfg.Loss.Distance)
 		n := len(p.labels)
 		partsOf := func(cuts []int) []*block {
 			var parts []*block
@@ -247,29 +248,5 @@ func TestScanStops(t *testing.T) {
 	}
 	if len(drain(t, s)) < 1000 {
 		t.Error("a scan that was left does not run again")
-	}
-}
-
-func BenchmarkScan(b *testing.B) {
-	for _, n := range []int{2000, 10000} {
-		for _, pick := range []Order{Random, Nearest} {
-			b.Run(fmt.Sprintf("rows=%d/dim=64/pick=%v", n, Pick{By: pick}), func(b *testing.B) {
-				batch := clustered(n, 64, n/100)
-				s, err := NewScan(ScanConfig{
-					Mine:       MineConfig{Loss: loss.TripletMargin{Margin: 0.2}, Pick: Pick{By: pick}},
-					Embeddings: batch.Embeddings, Labels: batch.Labels,
-				})
-				if err != nil {
-					b.Fatal(err)
-				}
-				for b.Loop() {
-					if len(drain(b, s)) == 0 {
-						b.Fatal("no triplets")
-					}
-				}
-				b.ReportMetric(float64(s.Pairs())*float64(b.N)/b.Elapsed().Seconds(), "pairs/s")
-				b.ReportMetric(float64(n)*float64(n)*float64(b.N)/b.Elapsed().Seconds(), "distances/s")
-			})
-		}
 	}
 }

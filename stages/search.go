@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/tercet-ml/tercet/loss/f32"
 	"github.com/tercet-ml/tercet/pipeline"
 )
 
@@ -14,6 +15,11 @@ type pool struct {
 	ids          []int64             // by row; nil where the row is the sample id
 	labels       []int32             // by row
 	same, groups []int32             // by sample id; nil where not known
+
+	// What the tile product needs, from census.check and fit.
+	norms []float32 // by row: what a product begins with
+	peak  float32   // greatest |value|
+	scale float64   // rows are multiplied by it, a power of 2; 1 for all but the strangest
 }
 
 func (p *pool) id(row int) int64 {
@@ -52,16 +58,24 @@ type search struct {
 	nearest             float64 // distance to the nearest positive
 	reach               float32 // values above it are surely beyond the distance guards
 
+	plain bool // no guard looks at distances: what a cut-off keeps out need not be seen
+	sifts bool // and the pick is by hash alone, of rows that are sample ids
+	fresh int  // how many hits to sift at a time, doubled each time; 0 for all
+
 	// The pairs by d_ap. So both ends of their bands grow with the index, and
 	// the pairs whose band may hold a value are neighbours: from the first whose
 	// outHi it does not exceed to the last whose outLo it reaches.
 	pairs        []pair
-	outLo, outHi []float32 // of the bands, widened by what the screen may be wrong
+	outLo, outHi []float32   // of the bands, widened by what the screen may be wrong
+	sieves       []f32.Sieve // the same, narrowed to the cut-off of what was found so far
+	lo, hi       float32     // of all sieves
 
-	positives top // scratch of begin
-	cached    int // the candidate whose mining distance is distance; −1 for none
-	distance  float64
-	picked    []found // scratch of chosen
+	positives  top // scratch of begin
+	peers      []found
+	cached     int // the candidate whose mining distance is distance; −1 for none
+	distance   float64
+	asked      questions
+	list, skip []found // scratch of chosen
 }
 
 // A pair is an anchor and a positive, and what was found for them so far.
@@ -73,11 +87,13 @@ type pair struct {
 	same, group int32
 
 	band
-	inLo, inHi   float32 // inside these a value is surely in the band
-	cutLo, cutHi float32 // outside these it is surely later than all of a full best
+	inLo, inHi  float32 // inside these a value is surely in the band
+	apLow, apHi float32 // brackets d_ap: TFA
 
-	best    top // in the order of the pick; SkipRanks more than are asked for
-	near    top // the first SkipRanks by distance, where best is in another order
+	best    top       // in the order of the hash; SkipRanks more than are asked for
+	order   shortlist // in an order by distance, where the pick is one; SkipRanks more
+	near    shortlist // the first SkipRanks by distance, where the pick is in another order
+	nearEnd float32   // values above it are surely not among them
 	guarded GuardCounts
 }
 
@@ -93,17 +109,33 @@ func (s *search) begin(key uint64, anchors *pool, row int, members []int32, cand
 	s.row, s.id, s.label, s.point = row, anchors.id(row), anchors.labels[row], anchors.emb.Row(row)
 	s.same, s.group = number(anchors.same, s.id), number(anchors.groups, s.id)
 	s.cached = -1
+	s.screen.aim(s.point, candidates.scale)
 	s.pair(members)
-	s.outLo, s.outHi = s.outLo[:0], s.outHi[:0]
+	s.outLo, s.outHi, s.sieves = s.outLo[:0], s.outHi[:0], s.sieves[:0]
 	for i := range s.pairs {
 		p := &s.pairs[i]
-		low, high := s.screen.around(p.lo)
-		s.outLo, p.inLo = append(s.outLo, low), high
-		low, high = s.screen.around(p.hi)
-		s.outHi, p.inHi = append(s.outHi, high), low
-		p.cutLo, p.cutHi = float32(math.Inf(-1)), float32(math.Inf(1))
+		low, inLo := s.screen.around(p.lo)
+		inHi, high := s.screen.around(p.hi)
+		high = min(high, math.MaxFloat32) // +Inf is no candidate
+		p.inLo, p.inHi = inLo, inHi
+		p.apLow, p.apHi = s.screen.around(p.ap)
+		s.outLo, s.outHi = append(s.outLo, low), append(s.outHi, high)
+		s.sieves = append(s.sieves, f32.Sieve{Lo: low, Hi: high, Key: p.key, Cut: math.MaxUint64})
 	}
-	_, s.reach = s.screen.around(max(s.cfg.Guards.Floor, s.relativeEdge()))
+	g := &s.cfg.Guards
+	_, s.reach = s.screen.around(max(g.Floor, s.relativeEdge()))
+	s.plain = g.Floor == 0 && g.Relative == 0 && !s.skipsApart()
+	s.sifts = s.plain && s.cfg.Pick.By == Random && s.keep() > 0 && candidates.ids == nil
+	s.fresh = 4
+	s.narrow()
+}
+
+// narrow sets lo and hi. Edges grow with the index only before anything is cut off.
+func (s *search) narrow() {
+	s.lo, s.hi = float32(math.Inf(1)), float32(math.Inf(-1))
+	for i := range s.sieves {
+		s.lo, s.hi = min(s.lo, s.sieves[i].Lo), max(s.hi, s.sieves[i].Hi)
+	}
 }
 
 // pair chooses the positives and makes s.pairs of them.
@@ -111,33 +143,37 @@ func (s *search) pair(members []int32) {
 	limit := max(s.cfg.Positives, 0)
 	s.positives.reset(limit)
 	everyDistance := limit == 0 || s.cfg.PositivesBy != RandomPositives || s.cfg.Guards.Relative > 0
-	s.nearest = math.Inf(1)
+	s.nearest, s.peers = math.Inf(1), s.peers[:0]
+	ours := chain(s.key, uint64(s.id)) // pairKey's first half
 	for _, m := range members {
-		row := int(m)
-		id := s.anchors.id(row)
-		if id == s.id {
-			continue
+		if id := s.anchors.id(int(m)); id != s.id {
+			f := found{id: id, row: m}
+			if s.cfg.PositivesBy == RandomPositives {
+				f.key = chain(ours, uint64(id))
+			}
+			if everyDistance {
+				s.peers = append(s.peers, f)
+			} else {
+				s.positives.add(f)
+			}
 		}
-		f := found{id: id, row: m}
-		if everyDistance {
-			f.d = s.cfg.Loss.Distance.Mining(s.point, s.anchors.emb.Row(row))
+	}
+	if everyDistance {
+		s.measure(s.peers)
+		for _, f := range s.peers {
 			s.nearest = min(s.nearest, f.d)
+			switch s.cfg.PositivesBy {
+			case HardestPositives:
+				f.key = ^distanceKey(f.d)
+			case EasiestPositives:
+				f.key = distanceKey(f.d)
+			}
+			s.positives.add(f)
 		}
-		switch s.cfg.PositivesBy {
-		case RandomPositives:
-			f.key = pairKey(s.key, s.id, id)
-		case HardestPositives:
-			f.key = ^distanceKey(f.d)
-		case EasiestPositives:
-			f.key = distanceKey(f.d)
-		}
-		s.positives.add(f)
 	}
 	chosen := s.positives.list
-	for i := range chosen {
-		if !everyDistance {
-			chosen[i].d = s.cfg.Loss.Distance.Mining(s.point, s.anchors.emb.Row(int(chosen[i].row)))
-		}
+	if !everyDistance {
+		s.measure(chosen)
 	}
 	slices.SortFunc(chosen, func(x, y found) int { return cmp.Or(cmp.Compare(x.d, y.d), cmp.Compare(x.row, y.row)) })
 	if n := len(chosen); n <= cap(s.pairs) {
@@ -149,13 +185,29 @@ func (s *search) pair(members []int32) {
 		p := &s.pairs[i]
 		*p = pair{
 			row: int(f.row), id: f.id, ap: f.d,
-			key:  pairKey(s.key, s.id, f.id),
+			key:  chain(ours, uint64(f.id)),
 			same: number(s.anchors.same, f.id), group: number(s.anchors.groups, f.id),
 			band: bandOf(s.cfg.Rule, s.cfg.Loss, f.d),
-			best: p.best, near: p.near,
+			best: p.best, order: p.order, near: p.near, nearEnd: float32(math.Inf(1)),
 		}
 		p.best.reset(s.keep())
+		p.order.reset(s.keep())
 		p.near.reset(s.cfg.Guards.SkipRanks)
+	}
+}
+
+// measure gives each of anchors its mining distance from the anchor, four at a time.
+func (s *search) measure(list []found) {
+	row := func(f found) []float32 { return s.anchors.emb.Row(int(f.row)) }
+	i := 0
+	for ; i+4 <= len(list); i += 4 {
+		l := list[i:][:4]
+		for j, d := range s.cfg.Loss.Distance.Mining4(s.point, row(l[0]), row(l[1]), row(l[2]), row(l[3])) {
+			l[j].d = d
+		}
+	}
+	for ; i < len(list); i++ {
+		list[i].d = s.cfg.Loss.Distance.Mining(s.point, row(list[i]))
 	}
 }
 

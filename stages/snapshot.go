@@ -22,6 +22,9 @@ type Snapshot struct {
 	Digest      string              // hex SHA-256 of the shape, Normalised, Fingerprint and all rows, but not of Generation
 	Fingerprint string              // of the embedder and the preprocessing
 	Normalised  bool                // rows have length 1
+	Norms       Sketch              // lengths of the rows before they were scaled, where they were made in this process; empty otherwise
+
+	cut int64 // batch before which the newest of its rows was made
 }
 
 // SnapshotConfig says what the rows of a [Snapshot] are and how they are checked.
@@ -44,15 +47,17 @@ func SnapshotOf(rows pipeline.Embeddings, cfg SnapshotConfig) (*Snapshot, error)
 	if cfg.Fingerprint == "" {
 		return nil, fmt.Errorf("stages: SnapshotConfig.Fingerprint is empty, want what made the rows")
 	}
+	var norms Sketch
 	for i := range rows.Len() {
 		if cfg.Bad.Has(int64(i)) {
 			continue
 		}
-		err := finish(rows.Row(i), !cfg.Unscaled)
-		if err != nil {
-			err = rowError(int64(i), cfg.Locate, err)
+		length, err := finishLength(rows.Row(i), !cfg.Unscaled)
+		if err == nil {
+			norms.Add(length)
+			continue
 		}
-		if err != nil && cfg.Bad != nil {
+		if err = rowError(int64(i), cfg.Locate, err); cfg.Bad != nil {
 			clear(rows.Row(i))
 			at, _ := errors.AsType[*pipeline.RowError](err)
 			if at != nil {
@@ -68,6 +73,7 @@ func SnapshotOf(rows pipeline.Embeddings, cfg SnapshotConfig) (*Snapshot, error)
 		Digest:      digestRows(rows, cfg),
 		Fingerprint: cfg.Fingerprint,
 		Normalised:  !cfg.Unscaled,
+		Norms:       norms,
 	}, nil
 }
 
@@ -94,26 +100,34 @@ func (s *Snapshot) as(generation int32) *Snapshot {
 
 // finish checks one row and, where it is asked to, scales it to length 1.
 func finish(row []float32, scale bool) error {
+	_, err := finishLength(row, scale)
+	return err
+}
+
+// finishLength is finish, and returns the length the row had.
+func finishLength(row []float32, scale bool) (length float64, err error) {
 	var sum float64
 	for k, v := range row {
 		x := float64(v)
 		if math.IsNaN(x) || math.IsInf(x, 0) {
-			return fmt.Errorf("value %d is %v", k, v)
+			return 0, fmt.Errorf("value %d is %v", k, v)
 		}
 		sum += float64(x * x) // the conversion forbids a fused multiply-add
 	}
+	length = math.Sqrt(sum)
 	if !scale {
-		return nil
+		return length, nil
 	}
 	if sum == 0 {
-		return fmt.Errorf("all %d values are 0: no direction to scale to length 1", len(row))
+		return 0, fmt.Errorf("all %d values are 0: %w", len(row), errNoDirection)
 	}
-	length := math.Sqrt(sum)
 	for k, v := range row {
 		row[k] = float32(float64(v) / length)
 	}
-	return nil
+	return length, nil
 }
+
+var errNoDirection = errors.New("no direction to scale to length 1")
 
 func rowError(id int64, locate func(int64) pipeline.Location, err error) error {
 	err = fmt.Errorf("embedding of sample %d: %w", id, err)

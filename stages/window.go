@@ -60,15 +60,16 @@ type share struct {
 // A WindowReport says how an epoch of a windowed [Plan] is cut, and counts the
 // rows it leaves out.
 type WindowReport struct {
-	Windows int   // in an epoch
-	Groups  int   // row groups with planned rows: each is read once in an epoch
-	Bytes   int64 // of memory, at most, that the largest window takes
-	Least   int64 // the budget that would just do for these windows
-	Batches int64 // in an epoch
-	Images  int64 // rows that the epoch shows
-	Few     int64 // rows left out: the window has fewer than K of their class
-	Rest    int64 // rows left out: beyond a multiple of K of their class
-	Over    int64 // rows left out: there are not P−1 other classes to go with them
+	Budget  int64 `json:"budget"`       // bytes, as it was configured
+	Windows int   `json:"windows"`      // in an epoch
+	Groups  int   `json:"row_groups"`   // row groups with planned rows: each is read once in an epoch
+	Bytes   int64 `json:"bytes"`        // of memory, at most, that the largest window takes
+	Least   int64 `json:"least_budget"` // the budget that would just do for these windows
+	Batches int64 `json:"batches"`      // in an epoch
+	Images  int64 `json:"images"`       // rows that the epoch shows
+	Few     int64 `json:"few"`          // rows left out: the window has fewer than K of their class
+	Rest    int64 `json:"rest"`         // rows left out: beyond a multiple of K of their class
+	Over    int64 `json:"over"`         // rows left out: there are not P−1 other classes to go with them
 }
 
 // Deals that are tried when a plan is made, of which so many should do; and
@@ -84,6 +85,7 @@ func newWindows(cfg PlanConfig, classes *planClasses, planned int) (*windows, er
 	w := &windows{
 		p: int64(cfg.P), k: int64(cfg.K), seed: cfg.Seed, labels: cfg.Labels, layout: cfg.Layout, classes: classes, limit: cfg.Window / 2,
 		counts: make([]uint32, planned), slot: make([]uint32, planned),
+		report: WindowReport{Budget: cfg.Window},
 	}
 	w.scan()
 	for _, w.pairs = range []bool{true, false} {
@@ -175,7 +177,7 @@ func (w *windows) most() (count int, bytes int64) {
 	return low, bytes
 }
 
-// search finds the fewest windows that fit the limit.
+// search finds windows that fit the limit.
 func (w *windows) search() bool {
 	var all int64
 	for g, l := range w.layout {
@@ -183,10 +185,16 @@ func (w *windows) search() bool {
 			all += l.Bytes
 		}
 	}
-	first := int(max((all+w.limit-1)/max(w.limit, 1), 1))
+	fewest := int(max((all+w.limit-1)/max(w.limit, 1), 1))
+	if fewest > w.report.Groups {
+		return false
+	}
+	if count := w.best(fewest); count > 0 {
+		fewest = count
+	}
 	most := w.report.Groups // how many it can be takes its time to find out: the first few counts mostly do
-	for count := first; count <= most; count++ {
-		if count == first+4 {
+	for count := fewest; count <= most; count++ {
+		if count == fewest+4 {
 			most, _ = w.most()
 		}
 		good, batches, bytes := w.try(count, w.limit)
@@ -198,6 +206,47 @@ func (w *windows) search() bool {
 		return true
 	}
 	return false
+}
+
+// best is a number of windows, at least fewest and mostly less than twice as
+// many, that leave out few rows; 0 where none of those that are tried will do.
+// Larger windows mix more, but where one class has two row groups of a window
+// and another has one, much of the former is left out. Numbers that give each
+// window as many row groups of some class are tried, and a few between. Of those
+// that leave out about as much the smallest is taken.
+func (w *windows) best(fewest int) int {
+	const between = 8
+	var counts []int
+	for i := range between {
+		counts = append(counts, fewest+fewest*i/between)
+	}
+	groups := make([]int, len(w.classes.numbers)) // in which a class is the most frequent one
+	for g, class := range w.main {
+		if w.starts[g] < w.starts[g+1] {
+			groups[class]++
+		}
+	}
+	slices.Sort(groups)
+	for _, n := range []int{groups[len(groups)-1], groups[len(groups)/2], groups[len(groups)/10]} {
+		if each := n / fewest; each > 0 {
+			counts = append(counts, (n+each-1)/each)
+		}
+	}
+	slices.Sort(counts)
+	counts = slices.Compact(counts)
+	batches := make([]int64, len(counts))
+	for i, count := range counts {
+		if d := w.deal(count, dealKey{-1, 0}); !d.short && d.bytes <= w.limit {
+			batches[i] = d.batches()
+		}
+	}
+	enough := slices.Max(batches) * 199 / 200
+	for i, count := range counts {
+		if batches[i] > 0 && batches[i] >= enough {
+			return count
+		}
+	}
+	return 0
 }
 
 // pace sets by how much the order of each class is turned from one epoch to the

@@ -35,6 +35,9 @@ func (h *testHolder) Hold(ctx context.Context, g int) error {
 	if g == h.bad {
 		return errHold
 	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.held[g]++; h.held[g] == 1 {
@@ -42,7 +45,7 @@ func (h *testHolder) Hold(ctx context.Context, g int) error {
 		h.bytes += h.layout[g].Bytes
 		h.most = max(h.most, h.bytes)
 	}
-	return context.Cause(ctx)
+	return nil
 }
 
 func (h *testHolder) Release(g int) {

@@ -106,6 +106,9 @@ func findRoles(s shard, cfg Config) (r roles, err error) {
 	if r.image == nil && r.embedding == nil {
 		return r, &ColumnError{File: s.path(), Role: "image", Found: describe(s.columns()), Hint: "and no embedding column either"}
 	}
+	if image := r.image; image != nil && image.kind == kindBinary && image.width > 0 && image.tensor == "" {
+		image.tensor = s.metadata(pixelsKey) // "" where nobody says the shape
+	}
 	if r.id == nil && r.image != nil && r.image.hasPath {
 		path := *r.image
 		path.kind = kindPath

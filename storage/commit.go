@@ -44,7 +44,7 @@ func NewDraft(fsys FS, path string, overwrite bool) (*Draft, error) {
 	if err := d.vacant(); err != nil {
 		return nil, err
 	}
-	d.sweep()
+	SweepDrafts(fsys, path)
 	for try := 0; ; try++ {
 		err := d.create()
 		if err == nil {
@@ -97,8 +97,10 @@ func (d *Draft) create() error {
 	return err
 }
 
-func (d *Draft) tempPrefix() string {
-	dir, base := filepath.Split(d.path)
+func (d *Draft) tempPrefix() string { return tempPrefix(d.path) }
+
+func tempPrefix(path string) string {
+	dir, base := filepath.Split(path)
 	return dir + "." + base + ".tmp-"
 }
 
@@ -112,11 +114,11 @@ func (d *Draft) isFile(name string) bool {
 	return err == nil && os.SameFile(ours, there)
 }
 
-// sweep removes what killed processes left aside for the same path. It does
-// what it can: a file it cannot remove is in nobody's way.
-func (d *Draft) sweep() {
-	dir, prefix := filepath.Split(d.tempPrefix())
-	entries, err := d.fs.ReadDir(filepath.Clean(dir))
+// SweepDrafts removes what killed processes left aside for a path, as
+// [NewDraft] does. It does what it can: a file it cannot remove is in nobody's way.
+func SweepDrafts(fsys FS, path string) {
+	dir, prefix := filepath.Split(tempPrefix(path))
+	entries, err := fsys.ReadDir(filepath.Clean(dir))
 	if err != nil {
 		return
 	}
@@ -126,11 +128,11 @@ func (d *Draft) sweep() {
 			continue
 		}
 		name := filepath.Join(dir, e.Name())
-		lock, err := d.fs.Lock(name)
+		lock, err := fsys.Lock(name)
 		if err != nil {
 			continue // its writer is alive, or nobody can tell
 		}
-		d.fs.Remove(name)
+		fsys.Remove(name)
 		lock.Close()
 	}
 }

@@ -29,6 +29,8 @@ type Config struct {
 	KeepBad bool
 
 	FS FS // that Parquet files are read from; default [OS]. Arrow files are mapped into memory by the system.
+
+	scanLabels bool // also of a prepared data set: for the names of groups, which its manifest does not have
 }
 
 // DefaultMemory is the Memory of a [Config] that does not set it.
@@ -42,21 +44,22 @@ func (c Config) decoding() int64 { return max(c.Memory, DefaultMemory) }
 // its place: files in name order, rows in file order. All methods may be called
 // by several goroutines at a time; Close comes after all of them.
 type Dataset struct {
-	cfg     Config
-	shards  []shard
-	roles   []roles         // by shard: the same names everywhere, places may differ
-	parts   []part          // every row group, in id order
-	rows    int64           // in all
-	labels  []int32         // by sample id
-	classes []string        // nil where integer labels have no names
-	groups  []int32         // by sample id; nil without a group column
-	raw     pipeline.Raw    // of the image column; zero for encoded images
-	dim     int             // of the embedding column; 0 without one
-	bad     map[int64]error // by sample id: labels and groups that cannot be read, with KeepBad
-	digest  string
-	cache   *groupCache
-	holds   holds
-	closed  atomic.Bool
+	cfg        Config
+	shards     []shard
+	roles      []roles         // by shard: the same names everywhere, places may differ
+	parts      []part          // every row group, in id order
+	rows       int64           // in all
+	labels     []int32         // by sample id
+	classes    []string        // nil where integer labels have no names
+	groups     []int32         // by sample id; nil without a group column
+	groupNames []string        // by number; nil where groups come from a manifest
+	raw        pipeline.Raw    // of the image column; zero for encoded images
+	dim        int             // of the embedding column; 0 without one
+	bad        map[int64]error // by sample id: labels and groups that cannot be read, with KeepBad
+	digest     string
+	cache      *groupCache
+	holds      holds
+	closed     atomic.Bool
 }
 
 // A part is one row group of a data set.
@@ -79,10 +82,14 @@ type part struct {
 // the whole data set, and so are integers without names of which one is 2³¹ or
 // more, in ascending order. Null and −1 are [pipeline.Unknown].
 //
+// A folder that tercet prep made is opened by its manifest: nothing is scanned,
+// a shard is opened when it is read first, and what is read is checked against
+// the digests of the manifest.
+//
 // Errors: [*SplitError] and [*ColumnError] for what the Config has to say
 // better; [ErrNoData], [ErrSchema], [ErrCorrupt], [ErrUnsupported] for the
 // files; a [*RowError] for a label.
-func Open(ctx context.Context, cfg Config) (_ *Dataset, err error) {
+func Open(ctx context.Context, cfg Config) (set *Dataset, err error) {
 	if cfg.Memory < 0 {
 		return nil, fmt.Errorf("storage: Config.Memory is %d, want 0 or more", cfg.Memory)
 	}
@@ -97,31 +104,59 @@ func Open(ctx context.Context, cfg Config) (_ *Dataset, err error) {
 	defer func() {
 		if err != nil {
 			d.Close()
+			set = nil
 		}
 	}()
+	if m := files[0].set; m != nil && len(files) == len(m.Shards) {
+		if !slices.ContainsFunc(files, func(f dataFile) bool { return f.set != m }) {
+			err = d.openPrepared(ctx, m, files[0].dir)
+			return d, err
+		}
+	}
+	err = d.openFiles(ctx, files)
+	return d, err
+}
+
+// openFiles opens every file, and scans its labels.
+func (d *Dataset) openFiles(ctx context.Context, files []dataFile) error {
 	names := make([][]string, len(files))
-	err = pipeline.ForEach(ctx, cfg.Workers, len(files), func(ctx context.Context, i int) error {
-		s, err := openShard(ctx, files[i], cfg)
+	err := pipeline.ForEach(ctx, d.cfg.Workers, len(files), func(ctx context.Context, i int) error {
+		s, err := files[i].open(ctx, d.cfg)
 		if err != nil {
 			return err
 		}
 		d.shards[i] = s
-		if d.roles[i], err = findRoles(s, cfg); err != nil {
+		if d.roles[i], err = findRoles(s, d.cfg); err != nil {
 			return err
 		}
 		names[i], err = classNames(s, d.roles[i].label.name)
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	for i, s := range d.shards {
-		if err := d.roles[i].agree(d.roles[0], files[i], files[0]); err != nil {
-			return nil, err
+	for i := range d.shards {
+		if err := d.roles[i].agree(d.roles[0], files[i].path, files[0].path); err != nil {
+			return err
 		}
 		if !slices.Equal(names[i], names[0]) {
-			return nil, fmt.Errorf("%s: %w: class names differ from those of %s", files[i], ErrSchema, files[0])
+			return fmt.Errorf("%s: %w: class names differ from those of %s", files[i].path, ErrSchema, files[0].path)
 		}
+	}
+	d.number()
+	if err := d.scan(ctx, names[0]); err != nil {
+		return err
+	}
+	if err := d.measure(ctx); err != nil {
+		return err
+	}
+	d.digest = d.sum()
+	return nil
+}
+
+// number gives the rows of all shards their sample ids.
+func (d *Dataset) number() {
+	for i, s := range d.shards {
 		for g, rows := range s.groups() {
 			if rows == 0 {
 				continue
@@ -130,14 +165,18 @@ func Open(ctx context.Context, cfg Config) (_ *Dataset, err error) {
 			d.rows += rows
 		}
 	}
-	if err := d.scan(ctx, names[0]); err != nil {
+}
+
+// open opens the file.
+func (f dataFile) open(ctx context.Context, cfg Config) (shard, error) {
+	if f.set == nil {
+		return openShard(ctx, f.path, cfg)
+	}
+	s := newListedShard(f.set, f.dir, f.shard, nil, cfg)
+	if _, err := s.load(ctx); err != nil {
 		return nil, err
 	}
-	if err := d.measure(ctx); err != nil {
-		return nil, err
-	}
-	d.digest = d.sum()
-	return d, nil
+	return s, nil
 }
 
 // Close lets go of the files.
@@ -175,7 +214,8 @@ func (d *Dataset) Groups() []int32 { return d.groups }
 
 // Digest is the SHA-256, in hex, of what the data set consists of: base names,
 // sizes and row groups of the files, their footers (schemas, of Arrow files)
-// and every label. It does not depend on the folder they are in.
+// and every label; of a prepared folder, that of its manifest, which covers every
+// byte. It does not depend on the folder they are in.
 func (d *Dataset) Digest() string { return d.digest }
 
 // HasImages reports whether there is an image column.

@@ -76,7 +76,7 @@ func (d *Dataset) load(ctx context.Context, group int, h *heldGroup) error {
 
 // chunkSize is the unit in which held row groups take memory, so that the
 // memory of one serves for the next, of whatever size.
-const chunkSize = 64 << 10
+const chunkSize = 16 << 10
 
 // heldBytes is what a row group takes when it is held: whole chunks for size
 // bytes of images and paths, and the bookkeeping of its rows, which is twice as

@@ -116,6 +116,9 @@ func (j *Job) begin(settings []byte) error {
 			return fmt.Errorf("create %s: %w", j.path(sub), err)
 		}
 	}
+	if err := j.syncDir(); err != nil { // where the settings are, the folders are
+		return err
+	}
 	if err := commitFile(j.fs, j.path("job.json"), settings); err != nil {
 		return err
 	}
@@ -255,11 +258,23 @@ func (j *Job) Close() {
 	j.free()
 }
 
+func (j *Job) syncDir() error {
+	if err := j.fs.SyncDir(j.dir); err != nil {
+		return fmt.Errorf("sync %s: %w", j.dir, err)
+	}
+	return nil
+}
+
 // clear removes the settings, then everything else but the lock.
 func (j *Job) clear() error {
-	for _, name := range []string{"job.json", "done", "data", "aside", "old"} {
+	for i, name := range []string{"job.json", "done", "data", "aside", "old"} {
 		if err := removeAll(j.fs, j.path(name)); err != nil {
 			return err
+		}
+		if i == 0 {
+			if err := j.syncDir(); err != nil { // or they could come back without the rest
+				return err
+			}
 		}
 	}
 	j.mu.Lock()

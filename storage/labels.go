@@ -223,6 +223,13 @@ func (d *Dataset) numberGroups(groups []values) {
 	if d.groups == nil {
 		d.groups = []int32{}
 	}
+	d.groupNames = make([]string, len(names)+len(numbers))
+	for name, n := range names {
+		d.groupNames[n] = name
+	}
+	for name, n := range numbers {
+		d.groupNames[n] = strconv.FormatInt(name, 10)
+	}
 }
 
 // numberOf is the number of v, the next one where v is new.

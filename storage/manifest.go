@@ -245,14 +245,28 @@ func localPath(path string) error {
 // where they differ, and does not name the file.
 func (s *ManifestShard) CheckGroup(f io.ReaderAt, g int) error {
 	from, to, want := s.span(g)
-	h := sha256.New()
-	if _, err := io.CopyBuffer(struct{ io.Writer }{h}, io.NewSectionReader(f, from, to-from), make([]byte, 256<<10)); err != nil {
-		return fmt.Errorf("read bytes %d to %d: %w", from, to, err)
+	have, err := sumOf(f, from, to)
+	if err != nil {
+		return err
 	}
-	if have := hex.EncodeToString(h.Sum(nil)); have != want {
+	if have != want {
 		return fmt.Errorf("%w: bytes %d to %d have the digest %.12s, want %.12s", ErrCorrupt, from, to, have, want)
 	}
 	return nil
+}
+
+// sumOf is the SHA-256, in hex, of the bytes of a file from from to to.
+func sumOf(f io.ReaderAt, from, to int64) (string, error) {
+	h := sha256.New()
+	buf := make([]byte, max(1, min(256<<10, to-from)))
+	n, err := io.CopyBuffer(h, io.NewSectionReader(f, from, to-from), buf)
+	if err == nil && n < to-from {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return "", fmt.Errorf("read bytes %d to %d: %w", from, to, err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // span is where a row group, or what follows the last, is, and its digest.

@@ -26,7 +26,7 @@ var splitOfName = regexp.MustCompile(`^([a-z]+)(?:[-_. ]|[0-9]|$)`)
 
 // findShards lists the files that paths stand for, in name order and once
 // each, of the split that was asked for or the only one there is.
-func findShards(paths []string, split string) ([]string, error) {
+func findShards(paths []string, split string) ([]dataFile, error) {
 	if len(paths) == 0 {
 		return nil, fmt.Errorf("open data set: %w: no path was given", ErrNoData)
 	}
@@ -46,7 +46,7 @@ func findShards(paths []string, split string) ([]string, error) {
 		return nil, err
 	}
 	slices.SortStableFunc(found, func(a, b dataFile) int { return cmp.Compare(a.path, b.path) })
-	var files []string
+	var files []dataFile
 	seen := make(map[string]bool)
 	for _, f := range found {
 		full, err := filepath.Abs(f.path)
@@ -54,7 +54,7 @@ func findShards(paths []string, split string) ([]string, error) {
 			return nil, err
 		}
 		if !seen[full] {
-			files = append(files, f.path)
+			files = append(files, f)
 		}
 		seen[full] = true
 	}
@@ -63,7 +63,13 @@ func findShards(paths []string, split string) ([]string, error) {
 
 // A dataFile is one file and the split that its name, or a folder above it below
 // the path that was given, says it belongs to; "" where they say nothing.
-type dataFile struct{ path, split string }
+type dataFile struct {
+	path, split string
+
+	set   *Manifest // that lists the file; nil for files of no prepared data set
+	dir   string    // of the manifest
+	shard int       // number among its shards
+}
 
 // expand lists what one path stands for: a file, a folder or a pattern.
 func expand(path string) ([]dataFile, error) {
@@ -75,7 +81,7 @@ func expand(path string) ([]dataFile, error) {
 	case err == nil && info.IsDir():
 		return walk(path)
 	case err == nil:
-		return []dataFile{{filepath.Clean(path), splitOf(filepath.Base(path))}}, nil
+		return []dataFile{{path: filepath.Clean(path), split: splitOf(filepath.Base(path))}}, nil
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	case !strings.ContainsAny(path, `*?[`):
@@ -98,18 +104,26 @@ func expand(path string) ([]dataFile, error) {
 			}
 			split := splitOf(filepath.Base(m))
 			for _, f := range inside {
-				found = append(found, dataFile{f.path, cmp.Or(f.split, split)})
+				f.split = cmp.Or(f.split, split)
+				found = append(found, f)
 			}
 			continue
 		}
-		found = append(found, dataFile{m, splitOf(filepath.Base(m))})
+		found = append(found, dataFile{path: m, split: splitOf(filepath.Base(m))})
 	}
 	return found, nil
 }
 
 // walk lists the data files below a folder. Hidden files and folders and other
 // endings are passed over, and links to folders are not followed, but for root.
+// Of a prepared data set, they are the files that its manifest lists.
 func walk(root string) ([]dataFile, error) {
+	switch m, err := ReadManifest(root); {
+	case err == nil:
+		return m.files(filepath.Clean(root)), nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
 	root = filepath.Clean(root) + string(filepath.Separator) // what a link leads to
 	var found []dataFile
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -129,13 +143,23 @@ func walk(root string) ([]dataFile, error) {
 				split = cmp.Or(splitOf(part), split) // the innermost folder that names one
 			}
 		}
-		found = append(found, dataFile{path, split})
+		found = append(found, dataFile{path: path, split: split})
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", root, err)
 	}
 	return found, nil
+}
+
+// files are the shards of a prepared data set in dir.
+func (m *Manifest) files(dir string) []dataFile {
+	found := make([]dataFile, len(m.Shards))
+	for i, s := range m.Shards {
+		path := filepath.Join(dir, filepath.FromSlash(s.Path))
+		found[i] = dataFile{path: path, split: splitOf(filepath.Base(path)), set: m, dir: dir, shard: i}
+	}
+	return found
 }
 
 func splitOf(name string) string {

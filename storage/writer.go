@@ -118,12 +118,8 @@ func (w *RecordWriter) append(row Row) error {
 		len(w.cfg.Classes) > 0 && int(row.Label) >= len(w.cfg.Classes) {
 		return fmt.Errorf("label is %d, want a number of the %d classes, or -1", row.Label, len(w.cfg.Classes))
 	}
-	if w.cfg.Image == ImageRaw || w.cfg.Image == ImageTensor {
-		want := w.cfg.Raw.Len()
-		if w.cfg.Raw.Float {
-			want *= 4
-		}
-		if len(row.Image) != want {
+	if w.cfg.Image == ImageRaw || w.cfg.Image == ImageTensor || w.cfg.Image == ImageFixed {
+		if want := w.cfg.rawBytes(); len(row.Image) != want {
 			return fmt.Errorf("raw image has %d bytes, want %d", len(row.Image), want)
 		}
 	}
@@ -163,6 +159,8 @@ func (w *RecordWriter) appendImage(b array.Builder, row Row) {
 		appendString(b.FieldBuilder(1), row.Path)
 	case *array.BinaryBuilder:
 		appendBytes(b, row.Image)
+	case *array.FixedSizeBinaryBuilder:
+		b.Append(row.Image)
 	case *array.FixedSizeListBuilder:
 		b.Append(true)
 		switch values := b.ValueBuilder().(type) {

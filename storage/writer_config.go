@@ -23,6 +23,7 @@ const (
 	ImageBinary ImageLayout = "binary" // the encoded image alone
 	ImageRaw    ImageLayout = "raw"    // pixels as fixed_size_list<uint8 or float32>; the shape is not stored
 	ImageTensor ImageLayout = "tensor" // pixels as arrow.fixed_shape_tensor, which stores the shape
+	ImageFixed  ImageLayout = "fixed"  // pixels as fixed_size_binary; the shape is in the metadata "tercet.pixels"
 	ImageNone   ImageLayout = "none"   // no image column: a file of embeddings
 )
 
@@ -64,7 +65,7 @@ type RecordWriterConfig struct {
 	Label   LabelLayout // default LabelInt
 	Classes []string    // names by class number; required but for LabelInt
 
-	Raw pipeline.Raw // of every image, with ImageRaw and ImageTensor
+	Raw pipeline.Raw // of every image, with ImageRaw, ImageTensor and ImageFixed
 
 	Dim       int             // of every embedding; 0 writes no embedding column
 	Embedding EmbeddingLayout // default EmbeddingFixed
@@ -130,12 +131,12 @@ func (c RecordWriterConfig) check() error {
 	}
 	switch c.Image {
 	case ImageStruct, ImageBinary, ImageNone:
-	case ImageRaw, ImageTensor:
+	case ImageRaw, ImageTensor, ImageFixed:
 		if s := c.Raw.Shape; s.C < 1 || s.H < 1 || s.W < 1 || s.C > maxBytes/4/s.H/s.W {
 			return bad("Raw.Shape", s, "the shape of raw images, of at most 1 GiB as float32")
 		}
 	default:
-		return bad("Image", c.Image, "struct, binary, raw, tensor or none")
+		return bad("Image", c.Image, "struct, binary, raw, tensor, fixed or none")
 	}
 	switch c.Label {
 	case LabelInt:

@@ -33,6 +33,8 @@ func (c RecordWriterConfig) schema() (*arrow.Schema, error) {
 		add(c.ImageColumn, arrow.BinaryTypes.Binary)
 	case ImageRaw:
 		add(c.ImageColumn, arrow.FixedSizeListOf(int32(c.Raw.Len()), c.pixelType()))
+	case ImageFixed:
+		add(c.ImageColumn, &arrow.FixedSizeBinaryType{ByteWidth: c.rawBytes()})
 	case ImageTensor:
 		meta, err := tensorMetadata(c.Raw)
 		if err != nil {
@@ -72,7 +74,15 @@ func (c RecordWriterConfig) schema() (*arrow.Schema, error) {
 	if err != nil {
 		return nil, err
 	}
-	meta := arrow.NewMetadata([]string{"huggingface"}, []string{features})
+	keys, values := []string{"huggingface"}, []string{features}
+	if c.Image == ImageFixed {
+		pixels, err := tensorMetadata(c.Raw)
+		if err != nil {
+			return nil, err
+		}
+		keys, values = append(keys, pixelsKey), append(values, pixels)
+	}
+	meta := arrow.NewMetadata(keys, values)
 	return arrow.NewSchema(fields, &meta), nil
 }
 
@@ -82,6 +92,18 @@ func (c RecordWriterConfig) pixelType() arrow.DataType {
 	}
 	return arrow.PrimitiveTypes.Uint8
 }
+
+// rawBytes is the size of one raw image.
+func (c RecordWriterConfig) rawBytes() int {
+	if c.Raw.Float {
+		return 4 * c.Raw.Len()
+	}
+	return c.Raw.Len()
+}
+
+// pixelsKey is the key of the schema's metadata that gives the shape of pixels
+// stored as fixed-size binary, in the JSON of [tensorMetadata].
+const pixelsKey = "tercet.pixels"
 
 // tensorExtension is the name of the canonical extension type for tensors.
 const tensorExtension = "arrow.fixed_shape_tensor"
@@ -115,7 +137,7 @@ func (c RecordWriterConfig) features() (string, error) {
 	switch c.Image {
 	case ImageStruct:
 		features[c.ImageColumn] = map[string]any{"_type": "Image"}
-	case ImageBinary:
+	case ImageBinary, ImageFixed:
 		features[c.ImageColumn] = value("binary")
 	case ImageRaw, ImageTensor:
 		features[c.ImageColumn] = sequence(c.pixelType().Name(), c.Raw.Len())

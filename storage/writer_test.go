@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -72,6 +74,7 @@ func layouts() map[string]RecordWriterConfig {
 		"dictionary": {Label: LabelDictionary, Classes: names, Dim: 3},
 		"raw":        {Image: ImageRaw, Raw: grey, Classes: names},
 		"raw floats": {Image: ImageRaw, Raw: float, Codec: CodecZstd, CompressImages: true},
+		"fixed":      {Image: ImageFixed, Raw: grey, Classes: names, Codec: CodecZstd, CompressImages: true},
 		"tensor":     {Image: ImageTensor, Raw: grey, Codec: CodecLZ4},
 		"embeddings": {Image: ImageNone, Dim: 5},
 		"lists":      {Dim: 2, Embedding: EmbeddingList, ImageColumn: "img", LabelColumn: "y", EmbeddingColumn: "v"},
@@ -249,6 +252,75 @@ func TestRecordWriterGroups(t *testing.T) {
 	s, err = openArrowBytes(t, writeRows(t, RecordWriterConfig{Format: FormatArrow}, nil))
 	if err != nil || len(s.groups()) != 0 {
 		t.Errorf("a file of no rows: %v", err)
+	}
+}
+
+// Every byte of a file is in the digest of its row group, or in that of the tail.
+func TestDescribeShard(t *testing.T) {
+	for _, format := range []Format{FormatParquet, FormatArrow} {
+		var out bytes.Buffer
+		w, err := NewRecordWriter(&out, RecordWriterConfig{Format: format, Classes: []string{"a", "b", "c"}, GroupRows: 3, PathColumn: "path"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range writtenRows(pipeline.Raw{}, 0) {
+			if err := w.Write(row); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		b := out.Bytes()
+		s, err := describeShard(bytes.NewReader(b), int64(len(b)), format)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Size != int64(len(b)) || s.Rows != 7 || len(s.Groups) != 3 || s.Groups[2].Rows != 1 {
+			t.Fatalf("%s: %+v of %d bytes", format, s, len(b))
+		}
+		for at := range b {
+			hit := -1
+			for g, group := range s.Groups {
+				if hit < 0 && int64(at) < group.End {
+					hit = g
+				}
+			}
+			if hit < 0 {
+				hit = len(s.Groups)
+			}
+			b[at] ^= 1
+			for g := range len(s.Groups) + 1 {
+				if err := s.CheckGroup(bytes.NewReader(b), g); (err != nil) != (g == hit) {
+					t.Fatalf("%s: byte %d changed, row group %d: %v", format, at, g, err)
+				}
+			}
+			b[at] ^= 1
+		}
+		path := filepath.Join(t.TempDir(), "x."+string(format))
+		if err := os.WriteFile(path, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		sh, err := openShard(t.Context(), path, Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer sh.close()
+		p, ok := sh.(*parquetFile)
+		for g := range s.Groups {
+			if sh.groups()[g] != s.Groups[g].Rows {
+				t.Errorf("%s: row group %d has %d rows, listed as %d", format, g, sh.groups()[g], s.Groups[g].Rows)
+			}
+			if !ok {
+				continue
+			}
+			from, to, _ := s.span(g)
+			for _, c := range p.chunks[g] {
+				if c.from < from || c.to > to {
+					t.Errorf("row group %d from %d to %d has a chunk from %d to %d", g, from, to, c.from, c.to)
+				}
+			}
+		}
 	}
 }
 

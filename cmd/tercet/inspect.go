@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -19,15 +20,21 @@ the first). A file that cannot be opened, or whose labels cannot be read, is
 named and ends it.
 
 It reads the header of every image; --decode decodes them too, which finds
-images that are broken further in. The exit code is 1 when rows cannot be read.`
+images that are broken further in. The exit code is 1 when rows cannot be read.
+
+With --memory, --window, --p, --k or --short it also says how batches of them
+would be planned: in which windows, what an epoch leaves out, and how well the
+batches are shuffled.`
 
 const inspectExamples = `  tercet inspect data/train-*.parquet
   tercet inspect data --split train --decode
+  tercet inspect data --memory 8GiB --p 32 --k 4
   tercet inspect data --json`
 
 func newInspect() *cobra.Command {
 	var (
 		data         dataFlags
+		plan         planFlags
 		asJSON, full bool
 	)
 	cmd := &cobra.Command{
@@ -46,6 +53,11 @@ func newInspect() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if slices.ContainsFunc([]string{"memory", "window", "p", "k", "short"}, cmd.Flags().Changed) {
+				if f.Plan, err = inspectPlan(cmd.Context(), set, &data, &plan); err != nil {
+					return err
+				}
+			}
 			if asJSON {
 				err = printJSON(cmd.OutOrStdout(), f)
 			} else {
@@ -58,6 +70,7 @@ func newInspect() *cobra.Command {
 		},
 	}
 	data.register(cmd.Flags())
+	plan.register(cmd.Flags(), "")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().BoolVar(&full, "decode", false, "decode every image rather than its header only")
 	return cmd
@@ -72,6 +85,7 @@ type findings struct {
 	Classes []class        `json:"classes"`
 	Images  map[string]int `json:"images,omitempty"` // "PNG 28×28 grey" → how many
 	Bad     []badRow       `json:"bad"`
+	Plan    *planned       `json:"plan,omitempty"` // where it was asked for
 }
 
 type badRow struct {

@@ -39,6 +39,9 @@ func (f *findings) print(out io.Writer) error {
 	if len(f.Bad) == 0 {
 		line("cannot be read", "0 rows")
 	}
+	if f.Plan != nil {
+		f.Plan.print(line)
+	}
 	return w.Flush()
 }
 

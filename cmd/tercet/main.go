@@ -1,5 +1,6 @@
 // Tercet chooses the pairs and triplets that embedding models are trained on.
 //
+//	tercet prep SRC… -o DIR               make a data set of folders, IDX, tars, CSV, Parquet, Arrow
 //	tercet inspect DATA…                  what a data set holds
 //	tercet mine DATA… -o triplets.parquet mine triplets and write them to a file
 //	tercet verify PATH…                   check files against their digests
@@ -57,6 +58,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitDone
 	case errors.Is(context.Cause(ctx), errInterrupted):
 		fmt.Fprintln(stderr, "tercet: interrupted; no output was left half written")
+		if errors.As(err, new(*unfinishedError)) {
+			fmt.Fprintf(stderr, "hint: %s\n", hintFor(err))
+		}
 		return exitInterrupted
 	}
 	if faults, ok := errors.AsType[errFaults](err); ok {
@@ -99,7 +103,7 @@ TERCET_PER_PAIR=2. A flag on the command line wins.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().StringVar(&format, "log-format", "text", "log lines on standard error: text or json")
 	root.PersistentFlags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	root.AddCommand(newInspect(), newMine(), newVerify(), newVersion())
+	root.AddCommand(newPrep(), newInspect(), newMine(), newVerify(), newVersion())
 	return root
 }
 

@@ -24,7 +24,10 @@ import (
 const data = "../../testdata/"
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"tercet": main})
+	testscript.Main(m, map[string]func(){"tercet": func() {
+		fragile()
+		main()
+	}})
 }
 
 func TestScripts(t *testing.T) {

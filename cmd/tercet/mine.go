@@ -11,24 +11,24 @@ import (
 // mineFlags are the flags of tercet mine as they were typed.
 type mineFlags struct {
 	dataFlags
+	planFlags
 	embedderFlags
-	out                     string
-	scope, rule, pick       string
-	perPair                 int
-	positives               string
-	margin                  float64
-	distance                string
-	seed                    uint64
-	p, k                    int
-	short                   string
-	batches                 int64
-	rank, world             int
-	emit                    string
-	pairMargin              float64
-	overwrite, dryRun, json bool
-	saveEmbeddings          string
-	guardSameImage          bool
-	guards                  stages.Guards
+	out               string
+	scope, rule, pick string
+	perPair           int
+	positives         string
+	margin            float64
+	distance          string
+	seed              uint64
+	batches           int64
+	rank, world       int
+	emit              string
+	pairMargin        float64
+	overwrite, resume bool
+	dryRun, json      bool
+	saveEmbeddings    string
+	guardSameImage    bool
+	guards            stages.Guards
 	badRowFlags
 }
 
@@ -38,6 +38,7 @@ func (f *mineFlags) register(flags *pflag.FlagSet) {
 	f.embedderFlags.register(flags)
 	flags.StringVarP(&f.out, "output", "o", "", "file to write: .parquet, .arrow or .jsonl")
 	flags.BoolVar(&f.overwrite, "overwrite", false, "replace an output that exists")
+	flags.BoolVar(&f.resume, "resume", false, "go on with the parts that an interrupted job left beside the output, if there are any")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print pairs, rows, bytes and an estimate of the time, and write nothing")
 	flags.BoolVar(&f.json, "json", false, "print the summary as JSON")
 	flags.StringVar(&f.emit, "emit", "triplets", "what to write: triplets, or pairs for the contrastive loss")
@@ -53,9 +54,7 @@ func (f *mineFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.distance, "distance", "sqeuclidean", "sqeuclidean, euclidean or cosine")
 	flags.Uint64Var(&f.seed, "seed", 1, "seed of everything that is chosen by chance")
 
-	flags.IntVar(&f.p, "p", 16, "classes per batch (scope batch)")
-	flags.IntVar(&f.k, "k", 4, "images per class and batch (scope batch)")
-	flags.StringVar(&f.short, "short", "repeat", "classes with fewer than k images: repeat images, or drop the class (scope batch)")
+	f.planFlags.register(flags, " (scope batch)")
 	flags.Int64Var(&f.batches, "batches", 0, "how many batches to mine (scope batch; default: one epoch)")
 
 	flags.IntVar(&f.rank, "rank", 0, "mine the batches of one of --world ranks, from 0: every world-th batch (scope batch)")
@@ -71,7 +70,9 @@ func (f *mineFlags) register(flags *pflag.FlagSet) {
 
 const mineHelp = `Mine reads a data set, embeds every image (or takes the embeddings that are in
 the data), chooses negatives for anchor-positive pairs by a rule, and writes the
-triplets to a file that appears whole or not at all.
+triplets to a file that appears whole or not at all. Until then what was mined is
+kept in FILE.parts: after an interrupt, a kill or a power loss the same command
+with --resume goes on behind it.
 
 The same data, settings and seed give the same bytes, on any number of workers.`
 
@@ -79,6 +80,7 @@ const mineExamples = `  tercet mine data/train-*.parquet -o triplets.parquet
   tercet mine data --split train --rule batch-hard --scope batch --p 32 --k 4 -o triplets.arrow
   tercet mine data --distance cosine --margin 0.1 --pick nearest --per-pair 2 -o triplets.parquet
   tercet mine data --emit pairs -o pairs.parquet
+  tercet mine data -o triplets.parquet --resume
   tercet mine data --dry-run`
 
 func newMine() *cobra.Command {

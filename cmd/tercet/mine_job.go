@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -125,7 +126,7 @@ func (j *mineJob) run(ctx context.Context, paths []string) error {
 		return err // how many that would be
 	}
 	if j.mine.Scope == stages.ScopeBatch {
-		if j.plan, err = j.newPlan(set); err != nil {
+		if j.plan, err = j.newPlan(ctx, set); err != nil {
 			return err
 		}
 	}
@@ -135,18 +136,33 @@ func (j *mineJob) run(ctx context.Context, paths []string) error {
 	if err := j.tryOutputs(set); err != nil {
 		return err
 	}
-	emb, err := j.embedJob().embed(ctx, set)
-	if err := j.flags.report(j.bad, j.flags.overwrite, err); err != nil {
-		return err
-	}
-	if err := j.save(set, emb); err != nil {
-		return err
-	}
-	sum, err := j.write(ctx, set, emb) // last: where there are triplets, all is there
+	job, err := j.openParts(set)
 	if err != nil {
 		return err
 	}
+	defer job.Close()
+	sum, err := j.embedAndWrite(ctx, set, job)
+	if err != nil {
+		if len(job.Parts()) > 0 {
+			err = &unfinishedError{err}
+		}
+		return err
+	}
+	if err := job.Remove(); err != nil {
+		return err
+	}
 	return j.print(sum)
+}
+
+func (j *mineJob) embedAndWrite(ctx context.Context, set *storage.Dataset, job *storage.Job) (*summary, error) {
+	emb, err := j.embedJob().embed(ctx, set)
+	if err := j.flags.report(j.bad, j.flags.overwrite || j.flags.resume, err); err != nil {
+		return nil, err
+	}
+	if err := j.save(set, emb); err != nil {
+		return nil, err
+	}
+	return j.write(ctx, set, emb, job) // last: where there are triplets, all is there
 }
 
 // embedJob makes the embeddings to mine from.
@@ -162,9 +178,13 @@ func (j *mineJob) save(set *storage.Dataset, emb *embedded) error {
 	if j.flags.saveEmbeddings == "" {
 		return nil
 	}
-	_, err := storage.WriteSnapshot(j.flags.saveEmbeddings, storage.SnapshotMeta{
+	meta := storage.SnapshotMeta{
 		DataDigest: set.Digest(), Embedder: emb.name, Fingerprint: emb.Fingerprint, Normalised: emb.Normalised, Fit: emb.fit,
-	}, emb.Embeddings, j.flags.overwrite)
+	}
+	_, err := storage.WriteSnapshot(j.flags.saveEmbeddings, meta, emb.Embeddings, j.flags.overwrite)
+	if errors.Is(err, storage.ErrExists) && j.flags.resume {
+		_, _, err = storage.ReadSnapshot(j.flags.saveEmbeddings, meta) // of the process that was interrupted
+	}
 	if err != nil {
 		return fmt.Errorf("--save-embeddings: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 
 	"github.com/tercet-ml/tercet/loss"
 	"github.com/tercet-ml/tercet/pipeline"
@@ -12,13 +13,13 @@ import (
 	"github.com/tercet-ml/tercet/storage"
 )
 
-// A mining is what is mined from a data set: triplets in file order, and what
-// is known of them when they have all been read.
+// A mining is how triplets are mined from a data set: in stretches that are kept
+// in parts, and then settled into those of the file.
 type mining struct {
-	triplets pipeline.Flow[pipeline.MinedTriplet]
-	settings stages.MineConfig
-	report   func() stages.MineReport
-	end      func()
+	stretches func(next int64) (pipeline.Flow[stages.Stretch], error) // from one's Next on
+	settle    func(kept pipeline.Flow[pipeline.MinedTriplet], sum stages.MineReport) pipeline.Flow[pipeline.MinedTriplet]
+	report    func() stages.MineReport // when the flow that settle made has ended
+	end       func()                   // of the progress
 }
 
 // mined describes the mining; nothing runs yet.
@@ -26,18 +27,24 @@ func (j *mineJob) mined(set *storage.Dataset, emb *embedded) (*mining, error) {
 	if j.mine.Scope == stages.ScopeBatch {
 		return j.minedInBatches(set, emb)
 	}
-	done := new(counter[int])
 	scan, err := stages.NewScan(stages.ScanConfig{
 		Mine: j.mine, Embeddings: emb.Embeddings, Labels: j.bad.Labels(set.Labels()), Same: emb.same, Groups: set.Groups(),
 		BarePairs: j.flags.emit == "pairs", Workers: j.flags.workers, Meter: j.meter,
-		Progress: func(n, _ int) { done.Store(int64(n)) },
 	})
 	if err != nil {
 		return nil, err
 	}
+	done := new(place)
 	p := startProgress(j.stderr, "mine", int64(set.Len()), done.Load)
 	return &mining{
-		triplets: pipeline.From(scan).Prefetch(1024), settings: scan.Settings(), report: scan.Report, end: p.end,
+		stretches: func(next int64) (pipeline.Flow[stages.Stretch], error) {
+			done.Store(next)
+			return pipeline.From(scan.Stretches(int(next))).Then(done), nil
+		},
+		settle: func(kept pipeline.Flow[pipeline.MinedTriplet], sum stages.MineReport) pipeline.Flow[pipeline.MinedTriplet] {
+			return pipeline.Via(kept, scan.Settle(sum))
+		},
+		report: scan.Report, end: p.end,
 	}, nil
 }
 
@@ -50,35 +57,80 @@ func (j *mineJob) minedInBatches(set *storage.Dataset, emb *embedded) (*mining, 
 	if err != nil {
 		return nil, err
 	}
-	batches := pipeline.From(j.plan).Then(stages.Mend{Plan: j.plan, Bad: j.bad, On: j.flags.policy}, &stages.Embed{Cache: cache}, miner)
-	batches, end := watch(j.stderr, "mine", batches, int(j.plan.PerRank()))
+	var report stages.MineReport
+	done := new(place)
+	p := startProgress(j.stderr, "mine", j.plan.Steps(), done.Load)
 	return &mining{
-		triplets: pipeline.Via(batches, stages.Mined{}), settings: miner.Settings(), report: miner.Report, end: end,
+		stretches: func(next int64) (pipeline.Flow[stages.Stretch], error) {
+			if j.plan.Steps()-next < int64(j.flags.world) { // the last part is all that is missing
+				return pipeline.From(pipeline.Slice([]stages.Stretch(nil))), nil
+			}
+			state := j.plan.State()
+			state.Next = next
+			plan, err := j.plan.At(state)
+			if err != nil {
+				return pipeline.Flow[stages.Stretch]{}, err
+			}
+			done.Store(next)
+			return pipeline.Via(pipeline.From(plan).Then(stages.Mend{Plan: plan, Bad: j.bad, On: j.flags.policy}, &stages.Embed{Cache: cache}), miner.Stretches()).Then(done), nil
+		},
+		settle: func(kept pipeline.Flow[pipeline.MinedTriplet], sum stages.MineReport) pipeline.Flow[pipeline.MinedTriplet] {
+			report = sum // the batches have settled theirs
+			return kept
+		},
+		report: func() stages.MineReport { return report }, end: p.end,
 	}, nil
 }
 
+// place is a stage that remembers how far the stretches that went by have come.
+type place struct{ atomic.Int64 }
+
+// Run implements [pipeline.Stage].
+func (p *place) Run(ctx context.Context, in <-chan stages.Stretch, out chan<- stages.Stretch) error {
+	for s, err := range pipeline.Values(ctx, in) {
+		if err != nil {
+			return err
+		}
+		if err := pipeline.Send(ctx, out, s); err != nil {
+			return err
+		}
+		p.Store(s.Next)
+	}
+	return nil
+}
+
 // newPlan is the plan of batch scope.
-func (j *mineJob) newPlan(set *storage.Dataset) (*stages.Plan, error) {
-	return stages.NewPlan(stages.PlanConfig{
-		Labels: set.Labels(), Data: set.Digest(), P: j.flags.p, K: j.flags.k, Short: j.short,
-		Seed: j.flags.seed, Steps: j.flags.batches, Config: pipeline.Digest("mine", j.mine),
-		Rank: j.flags.rank, World: j.flags.world,
-	})
+func (j *mineJob) newPlan(ctx context.Context, set *storage.Dataset) (*stages.Plan, error) {
+	cfg, err := j.flags.planFlags.config(ctx, set, &j.flags.dataFlags)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Seed, cfg.Steps, cfg.Config = j.flags.seed, j.flags.batches, pipeline.Digest("mine", j.mine)
+	cfg.Rank, cfg.World = j.flags.rank, j.flags.world
+	return stages.NewPlan(cfg)
 }
 
 // write mines, writes the file and says what it holds.
-func (j *mineJob) write(ctx context.Context, set *storage.Dataset, emb *embedded) (*summary, error) {
+func (j *mineJob) write(ctx context.Context, set *storage.Dataset, emb *embedded, job *storage.Job) (*summary, error) {
 	m, err := j.mined(set, emb)
 	if err != nil {
 		return nil, err
 	}
 	defer m.end()
-	cfg := storage.TripletConfig{Path: j.flags.out, Overwrite: j.flags.overwrite, Meta: j.meta(set, emb, m)}
+	cfg := storage.TripletConfig{Path: j.flags.out, Overwrite: j.flags.overwrite, Meta: j.meta(set, emb)}
+	if done, rows, counts, err := j.there(cfg.Meta); done || err != nil {
+		return j.foundThere(cfg.Meta, rows, counts), err
+	}
+	mark, err := m.mineParts(ctx, job, j.minedFrom(emb))
+	if err != nil {
+		return nil, err
+	}
+	triplets := m.settle(pipeline.From(storage.Minings{Job: job}).Prefetch(atOnce), mark.Report)
 	var rows int64
 	if j.flags.emit == "pairs" {
-		rows, err = j.writePairs(ctx, cfg, m)
+		rows, err = j.writePairs(ctx, cfg, m, triplets)
 	} else {
-		rows, err = j.writeTriplets(ctx, cfg, m, set)
+		rows, err = j.writeTriplets(ctx, cfg, m, triplets, set)
 	}
 	if err != nil {
 		return nil, err
@@ -89,7 +141,7 @@ func (j *mineJob) write(ctx context.Context, set *storage.Dataset, emb *embedded
 // atOnce is how many rows are handed to a writer at a time.
 const atOnce = 1024
 
-func (j *mineJob) writeTriplets(ctx context.Context, cfg storage.TripletConfig, m *mining, set *storage.Dataset) (int64, error) {
+func (j *mineJob) writeTriplets(ctx context.Context, cfg storage.TripletConfig, m *mining, triplets pipeline.Flow[pipeline.MinedTriplet], set *storage.Dataset) (int64, error) {
 	paths, err := set.Paths(ctx)
 	if err != nil {
 		return 0, err
@@ -102,18 +154,17 @@ func (j *mineJob) writeTriplets(ctx context.Context, cfg storage.TripletConfig, 
 		return 0, err
 	}
 	defer w.Abort()
-	return finish(ctx, m.triplets, w, m)
+	return finish(ctx, triplets, w, m)
 }
 
-func (j *mineJob) writePairs(ctx context.Context, cfg storage.TripletConfig, m *mining) (int64, error) {
+func (j *mineJob) writePairs(ctx context.Context, cfg storage.TripletConfig, m *mining, triplets pipeline.Flow[pipeline.MinedTriplet]) (int64, error) {
 	w, err := storage.NewPairWriter(cfg)
 	if err != nil {
 		return 0, err
 	}
 	defer w.Abort()
-	l := m.settings.Loss
-	pairs := pipeline.Via(m.triplets, stages.Pairs{
-		Loss: loss.Contrastive{Margin: j.flags.pairMargin, Distance: loss.Euclidean}, Distance: l.Distance,
+	pairs := pipeline.Via(triplets, stages.Pairs{
+		Loss: loss.Contrastive{Margin: j.flags.pairMargin, Distance: loss.Euclidean}, Distance: j.mine.Loss.Distance,
 	})
 	return finish(ctx, pairs, w, m)
 }
@@ -152,26 +203,38 @@ func drain[T any](ctx context.Context, f pipeline.Flow[T], write func([]T) error
 }
 
 // meta is what the file says of itself.
-func (j *mineJob) meta(set *storage.Dataset, emb *embedded, m *mining) pipeline.TripletMeta {
-	s := m.settings
+func (j *mineJob) meta(set *storage.Dataset, emb *embedded) pipeline.TripletMeta {
+	meta := j.planned(set)
+	meta.Normalised, meta.Embedder, meta.Fingerprint, meta.Dim = emb.Normalised, emb.name, emb.Fingerprint, emb.Embeddings.Dim
+	if z := emb.size; z.Len() > 0 {
+		meta.ImageSize = fmt.Sprintf("%dx%dx%d", z.H, z.W, z.C)
+	}
+	if j.bad != nil {
+		meta.BadRows = int64(j.bad.Len())
+	}
+	return meta
+}
+
+// planned is what of that is known before anything is embedded.
+func (j *mineJob) planned(set *storage.Dataset) pipeline.TripletMeta {
+	s := j.mine
 	meta := pipeline.TripletMeta{
 		FormatVersion: storage.TripletFormat, Content: j.flags.emit, Scope: s.Scope.String(), Rule: s.Rule.String(), Pick: s.Pick.String(),
 		PerPair: s.PerPair, Positives: s.Positives, PositivesBy: s.PositivesBy.String(),
-		Loss: "triplet", Margin: s.Loss.Margin, Distance: s.Loss.Distance.String(), Normalised: emb.Normalised, Seed: s.Seed,
-		Embedder: emb.name, Fingerprint: emb.Fingerprint, Dim: emb.Embeddings.Dim,
+		Loss: "triplet", Margin: s.Loss.Margin, Distance: s.Loss.Distance.String(), Seed: s.Seed,
 		DataDigest: set.Digest(), Rows: int64(set.Len()), Classes: len(classesOf(set)), Guards: s.Guards.Names(),
 	}
 	if j.flags.emit == "pairs" {
 		meta.Loss, meta.PairMargin, meta.PairLabels = "contrastive", j.flags.pairMargin, storage.PairLabels
 	}
-	if z := emb.size; z.Len() > 0 {
-		meta.ImageSize = fmt.Sprintf("%dx%dx%d", z.H, z.W, z.C)
-	}
 	if j.bad != nil {
-		meta.OnBadRow, meta.BadRows = j.flags.policy.String(), int64(j.bad.Len())
+		meta.OnBadRow = j.flags.policy.String()
 	}
 	if j.plan != nil {
 		meta.P, meta.K, meta.Batches, meta.Short = j.flags.p, j.flags.k, j.plan.PerRank(), j.short.String()
+		if w, ok := j.plan.Windows(0); ok {
+			meta.Window = w.Budget
+		}
 		if j.flags.world > 1 {
 			meta.Rank, meta.World = j.flags.rank, j.flags.world
 		}
@@ -188,6 +251,9 @@ func (j *mineJob) tryOutputs(set *storage.Dataset) error {
 	if err := notOf(set, "--save-embeddings", j.flags.saveEmbeddings); err != nil {
 		return err
 	}
+	if j.goesOnBehind() {
+		return nil
+	}
 	w, err := storage.NewTripletWriter(storage.TripletConfig{
 		Path: j.flags.out, Overwrite: j.flags.overwrite, Meta: pipeline.TripletMeta{Scope: j.mine.Scope.String()},
 	})
@@ -198,15 +264,15 @@ func (j *mineJob) tryOutputs(set *storage.Dataset) error {
 		return err
 	}
 	w.Abort()
-	if j.bad != nil {
+	if _, err := os.Lstat(j.flags.badRows); j.bad != nil && !(err == nil && j.flags.resume) {
 		draft, err := storage.NewDraft(storage.OS, j.flags.badRows, j.flags.overwrite)
 		if err != nil {
 			return fmt.Errorf("--bad-rows: %w", err)
 		}
 		draft.Abort()
 	}
-	if j.flags.saveEmbeddings == "" {
-		return nil
+	if _, err := os.Lstat(j.flags.saveEmbeddings); j.flags.saveEmbeddings == "" || err == nil && j.flags.resume {
+		return nil // save looks whether it is ours
 	}
 	draft, err := storage.NewDraft(storage.OS, j.flags.saveEmbeddings, j.flags.overwrite)
 	if err != nil {

@@ -26,6 +26,8 @@ type summary struct {
 	report   stages.MineReport
 	shards   int
 	warnings []string
+	windows  *stages.WindowReport // nil where batches are made of all rows
+	before   bool                 // all of it was there already
 }
 
 type stageTime struct {
@@ -44,6 +46,11 @@ func (j *mineJob) summarise(set *storage.Dataset, emb *embedded, report stages.M
 	for _, t := range j.meter.Timings() {
 		s.Stages = append(s.Stages, stageTime{t.Name, t.Items, t.Busy.Seconds()})
 	}
+	if j.plan != nil {
+		if w, ok := j.plan.Windows(0); ok {
+			s.windows = &w
+		}
+	}
 	if s.report.Collapsed > 0 {
 		s.warnings = append(s.warnings, "collapsed: the embeddings are all nearly equal, so nothing can be mined from them")
 	}
@@ -51,6 +58,12 @@ func (j *mineJob) summarise(set *storage.Dataset, emb *embedded, report stages.M
 		s.warnings = append(s.warnings, "no triplets: no pair has a negative under this rule and margin")
 	}
 	return s
+}
+
+// foundThere is the summary of a job whose output was there already.
+func (j *mineJob) foundThere(meta pipeline.TripletMeta, rows int64, counts map[string]int64) *summary {
+	meta.Counts = counts
+	return &summary{Output: j.flags.out, Emit: j.flags.emit, Rows: rows, Meta: meta, before: true}
 }
 
 func (j *mineJob) print(s *summary) error {
@@ -68,6 +81,10 @@ func printJSON(w io.Writer, v any) error {
 }
 
 func (s *summary) print(out io.Writer) error {
+	if s.before {
+		_, err := fmt.Fprintf(out, "%s is complete already: %s %s\n", s.Output, count(s.Rows), s.Emit)
+		return err
+	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	r, m := s.report, s.Meta
 	line := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
@@ -86,6 +103,10 @@ func (s *summary) print(out io.Writer) error {
 		}
 	}
 	line("rule", "%s, pick %s, margin %v %s, seed %d, over %s", m.Rule, m.Pick, m.Margin, m.Distance, m.Seed, scope)
+	if w := s.windows; w != nil {
+		left := w.Few + w.Rest + w.Over
+		line("windows", "%s of up to %s of images; %s rows (%.2f %%) left out of an epoch (tercet inspect --window %d says why)", count(int64(w.Windows)), bytesOf(w.Bytes), count(left), percent(left, m.Rows), w.Budget)
+	}
 	line("pairs", "%s", count(r.Pairs))
 	line("triplets", "%s: %s hard, %s semi-hard, %s easy", count(r.Triplets), count(r.Hard), count(r.SemiHard), count(r.Easy))
 	line("pairs without", "%s (%.2f %%): %s nothing in the band, %s all guarded, %s no other class", count(r.Empty()), percent(r.Empty(), r.Pairs), count(r.NoCandidate), count(r.AllGuarded), count(r.NoNegative))

@@ -46,6 +46,7 @@ var flagOf = map[string]string{
 	"PlanConfig.P":                "--p",
 	"PlanConfig.K":                "--k",
 	"PlanConfig.Steps":            "--batches",
+	"PlanConfig.Window":           "--window",
 	"PlanConfig.Rank":             "--rank",
 	"PlanConfig.World":            "--world",
 }
@@ -71,8 +72,15 @@ func hintFor(err error) string {
 		split  *storage.SplitError
 		column *storage.ColumnError
 		row    *storage.RowError
+		use    *stages.UsageError
 	)
 	switch {
+	case errors.As(err, &use) && use.Field == "PlanConfig.Window":
+		return "allow more with --window, or with --memory, half of which it is by default; --window off plans over all rows at once"
+	case errors.As(err, new(*unfinishedError)):
+		return "what was mined is kept: the same command with --resume goes on behind it"
+	case errors.Is(err, storage.ErrUnfinished):
+		return "go on with --resume, or begin anew with --overwrite"
 	case errors.As(err, &split):
 		return "choose with --split"
 	case errors.As(err, &column):
@@ -90,3 +98,8 @@ func hintFor(err error) string {
 	}
 	return ""
 }
+
+// An unfinishedError is what ended a job that has parts to go on with.
+type unfinishedError struct{ error }
+
+func (e *unfinishedError) Unwrap() error { return e.error }

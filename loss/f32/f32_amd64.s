@@ -452,55 +452,76 @@ loop:
 	VZEROUPPER
 	RET
 
-// func selectAVX512(dst *int32, x *float32, n int, lo float32, hi float32) int
-// Requires: AVX, AVX512F, POPCNT
+// func selectAVX512(dst *uint16, x *float32, n int, lo float32, hi float32) int
+// Requires: AVX, AVX512BW, AVX512F, AVX512VBMI2, POPCNT
 TEXT ·selectAVX512(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         n+16(FP), DX
 	VBROADCASTSS lo+24(FP), Z0
 	VBROADCASTSS hi+28(FP), Z1
-	VPMOVZXBD    sixteen<>+0(SB), Z2
-	VPBROADCASTD step16<>+0(SB), Z3
+	VPMOVZXBW    index<>+0(SB), Z2
+	VPBROADCASTW step32<>+0(SB), Z3
 	XORQ         BX, BX
 
 loop:
 	VMOVUPS       (CX), Z4
-	VCMPPS        $0x02, Z4, Z0, K1
-	VCMPPS        $0x02, Z1, Z4, K1, K1
-	VPCOMPRESSD.Z Z2, K1, Z4
-	VMOVDQU32     Z4, (AX)(BX*4)
-	KMOVW         K1, SI
+	VCMPPS        $0x12, Z4, Z0, K1
+	VCMPPS        $0x12, Z1, Z4, K1, K1
+	VMOVUPS       64(CX), Z4
+	VCMPPS        $0x12, Z4, Z0, K2
+	VCMPPS        $0x12, Z1, Z4, K2, K2
+	KUNPCKWD      K1, K2, K1
+	VPCOMPRESSW.Z Z2, K1, Z4
+	VMOVDQU16     Z4, (AX)(BX*2)
+	KMOVD         K1, SI
 	POPCNTL       SI, SI
 	ADDQ          SI, BX
-	VPADDD        Z3, Z2, Z2
-	ADDQ          $0x40, CX
-	SUBQ          $0x10, DX
+	VPADDW        Z3, Z2, Z2
+	SUBQ          $-128, CX
+	SUBQ          $0x20, DX
 	JNZ           loop
 	VZEROUPPER
 	MOVQ          BX, ret+32(FP)
 	RET
 
-DATA sixteen<>+0(SB)/1, $0x00
-DATA sixteen<>+1(SB)/1, $0x01
-DATA sixteen<>+2(SB)/1, $0x02
-DATA sixteen<>+3(SB)/1, $0x03
-DATA sixteen<>+4(SB)/1, $0x04
-DATA sixteen<>+5(SB)/1, $0x05
-DATA sixteen<>+6(SB)/1, $0x06
-DATA sixteen<>+7(SB)/1, $0x07
-DATA sixteen<>+8(SB)/1, $0x08
-DATA sixteen<>+9(SB)/1, $0x09
-DATA sixteen<>+10(SB)/1, $0x0a
-DATA sixteen<>+11(SB)/1, $0x0b
-DATA sixteen<>+12(SB)/1, $0x0c
-DATA sixteen<>+13(SB)/1, $0x0d
-DATA sixteen<>+14(SB)/1, $0x0e
-DATA sixteen<>+15(SB)/1, $0x0f
-GLOBL sixteen<>(SB), RODATA|NOPTR, $16
+DATA index<>+0(SB)/1, $0x00
+DATA index<>+1(SB)/1, $0x01
+DATA index<>+2(SB)/1, $0x02
+DATA index<>+3(SB)/1, $0x03
+DATA index<>+4(SB)/1, $0x04
+DATA index<>+5(SB)/1, $0x05
+DATA index<>+6(SB)/1, $0x06
+DATA index<>+7(SB)/1, $0x07
+DATA index<>+8(SB)/1, $0x08
+DATA index<>+9(SB)/1, $0x09
+DATA index<>+10(SB)/1, $0x0a
+DATA index<>+11(SB)/1, $0x0b
+DATA index<>+12(SB)/1, $0x0c
+DATA index<>+13(SB)/1, $0x0d
+DATA index<>+14(SB)/1, $0x0e
+DATA index<>+15(SB)/1, $0x0f
+DATA index<>+16(SB)/1, $0x10
+DATA index<>+17(SB)/1, $0x11
+DATA index<>+18(SB)/1, $0x12
+DATA index<>+19(SB)/1, $0x13
+DATA index<>+20(SB)/1, $0x14
+DATA index<>+21(SB)/1, $0x15
+DATA index<>+22(SB)/1, $0x16
+DATA index<>+23(SB)/1, $0x17
+DATA index<>+24(SB)/1, $0x18
+DATA index<>+25(SB)/1, $0x19
+DATA index<>+26(SB)/1, $0x1a
+DATA index<>+27(SB)/1, $0x1b
+DATA index<>+28(SB)/1, $0x1c
+DATA index<>+29(SB)/1, $0x1d
+DATA index<>+30(SB)/1, $0x1e
+DATA index<>+31(SB)/1, $0x1f
+GLOBL index<>(SB), RODATA|NOPTR, $32
 
-DATA step16<>+0(SB)/4, $0x00000010
-GLOBL step16<>(SB), RODATA|NOPTR, $4
+DATA step32<>+0(SB)/1, $0x20
+DATA step32<>+1(SB)/1, $0x00
+GLOBL step32<>(SB), RODATA|NOPTR, $2
 
 DATA places<>+0(SB)/1, $0x00
 DATA places<>+1(SB)/1, $0x00
@@ -2552,7 +2573,7 @@ DATA places<>+2046(SB)/1, $0x06
 DATA places<>+2047(SB)/1, $0x07
 GLOBL places<>(SB), RODATA|NOPTR, $2048
 
-// func selectAVX2(dst *int32, x *float32, n int, lo float32, hi float32) int
+// func selectAVX2(dst *uint16, x *float32, n int, lo float32, hi float32) int
 // Requires: AVX, AVX2, POPCNT
 TEXT ·selectAVX2(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), AX
@@ -2560,23 +2581,23 @@ TEXT ·selectAVX2(SB), NOSPLIT, $0-40
 	MOVQ         n+16(FP), DX
 	VBROADCASTSS lo+24(FP), Y0
 	VBROADCASTSS hi+28(FP), Y1
-	VPXOR        Y2, Y2, Y2
-	VPBROADCASTD step8<>+0(SB), Y3
+	VPXOR        X2, X2, X2
+	VPBROADCASTW step8<>+0(SB), X3
 	LEAQ         places<>+0(SB), BX
 	XORQ         SI, SI
 
 loop:
 	VMOVUPS   (CX), Y4
-	VCMPPS    $0x02, Y4, Y0, Y5
-	VCMPPS    $0x02, Y1, Y4, Y4
+	VCMPPS    $0x12, Y4, Y0, Y5
+	VCMPPS    $0x12, Y1, Y4, Y4
 	VANDPS    Y5, Y4, Y5
 	VMOVMSKPS Y5, DI
-	VPMOVZXBD (BX)(DI*8), Y4
-	VPADDD    Y2, Y4, Y4
-	VMOVDQU   Y4, (AX)(SI*4)
-	POPCNTQ   DI, DI
+	VPMOVZXBW (BX)(DI*8), X4
+	VPADDW    X2, X4, X4
+	VMOVDQU   X4, (AX)(SI*2)
+	POPCNTL   DI, DI
 	ADDQ      DI, SI
-	VPADDD    Y3, Y2, Y2
+	VPADDW    X3, X2, X2
 	ADDQ      $0x20, CX
 	SUBQ      $0x08, DX
 	JNZ       loop
@@ -2584,69 +2605,86 @@ loop:
 	MOVQ      SI, ret+32(FP)
 	RET
 
-DATA step8<>+0(SB)/4, $0x00000008
-GLOBL step8<>(SB), RODATA|NOPTR, $4
+DATA step8<>+0(SB)/1, $0x08
+DATA step8<>+1(SB)/1, $0x00
+GLOBL step8<>(SB), RODATA|NOPTR, $2
 
-// func siftAVX512(dst *int32, v *float32, w *uint64, n int, lo float32, hi float32, key uint64, cut uint64) int
-// Requires: AVX, AVX2, AVX512DQ, AVX512F, AVX512VL, BMI2, POPCNT
+// func siftAVX512(dst *uint32, hits *uint16, n int, x *float32, first uint64, sieves *byte, count int) int
+// Requires: AVX, AVX512DQ, AVX512F, AVX512VL, BMI2, POPCNT
 TEXT ·siftAVX512(SB), NOSPLIT, $0-64
 	MOVQ         dst+0(FP), AX
-	MOVQ         v+8(FP), CX
-	MOVQ         w+16(FP), DX
-	MOVQ         n+24(FP), BX
-	VBROADCASTSS lo+32(FP), Y0
-	VBROADCASTSS hi+36(FP), Y1
-	VPBROADCASTQ key+40(FP), Z2
-	VPBROADCASTQ cut+48(FP), Z3
-	VPBROADCASTQ mix1<>+0(SB), Z4
-	VPBROADCASTQ mix2<>+0(SB), Z5
-	VPMOVZXBD    eight<>+0(SB), Y6
-	VPBROADCASTD step8b<>+0(SB), Y7
-	XORQ         SI, SI
-	MOVL         $0x000000ff, DI
-	KMOVW        DI, K1
+	MOVQ         hits+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVQ         x+24(FP), BX
+	MOVQ         sieves+40(FP), SI
+	MOVQ         count+48(FP), DI
+	LEAQ         (DI)(DI*2), DI
+	LEAQ         (SI)(DI*8), DI
+	VPBROADCASTQ first+32(FP), Z0
+	VPBROADCASTQ golden<>+0(SB), Z1
+	VPBROADCASTQ mix1<>+0(SB), Z2
+	VPBROADCASTQ mix2<>+0(SB), Z3
+	VPMULLQ      Z1, Z0, Z0
+	XORQ         R8, R8
+	MOVL         $0x000000ff, R11
+	KMOVW        R11, K1
 
 loop:
-	CMPQ  BX, $0x08
-	JGE   eight
-	MOVQ  BX, R8
-	BZHIL R8, DI, DI
-	KMOVW DI, K1
+	CMPQ  DX, $0x08
+	JGE   values
+	BZHIL DX, R11, R11
+	KMOVW R11, K1
 
-eight:
-	VMOVUPS.Z     (CX), K1, Y8
-	VCMPPS        $0x02, Y8, Y0, K1, K2
-	VCMPPS        $0x02, Y1, Y8, K2, K2
-	KORTESTB      K2, K2
-	JZ            next
-	VMOVDQU64.Z   (DX), K1, Z8
-	VPADDQ        Z2, Z8, Z8
-	VPSRLQ        $0x1e, Z8, Z9
-	VPXORQ        Z9, Z8, Z8
-	VPMULLQ       Z4, Z8, Z8
-	VPSRLQ        $0x1b, Z8, Z9
-	VPXORQ        Z9, Z8, Z8
-	VPMULLQ       Z5, Z8, Z8
-	VPSRLQ        $0x1f, Z8, Z9
-	VPXORQ        Z9, Z8, Z8
-	VPCMPUQ       $0x02, Z3, Z8, K2, K2
-	KORTESTB      K2, K2
-	JZ            next
-	VPCOMPRESSD.Z Y6, K2, Y8
-	VMOVDQU32     Y8, (AX)(SI*4)
-	KMOVB         K2, R8
-	POPCNTL       R8, R8
-	ADDQ          R8, SI
+values:
+	VPMOVZXWD.Z (CX), K1, Y4
+	VXORPS      Y5, Y5, Y5
+	KMOVW       K1, K2
+	VGATHERDPS  (BX)(Y4*4), K2, Y5
+	VPMOVZXDQ   Y4, Z6
+	VPMULLQ     Z1, Z6, Z6
+	VPADDQ      Z0, Z6, Z6
+	MOVQ        SI, R10
+	XORQ        R12, R12
+
+sieve:
+	VCMPPS.BCST  $0x1d, (R10), Y5, K1, K2
+	VCMPPS.BCST  $0x12, 4(R10), Y5, K2, K2
+	VPADDQ.BCST  8(R10), Z6, Z7
+	VPSRLQ       $0x1e, Z7, Z8
+	VPXORQ       Z8, Z7, Z7
+	VPMULLQ      Z2, Z7, Z7
+	VPSRLQ       $0x1b, Z7, Z8
+	VPXORQ       Z8, Z7, Z7
+	VPMULLQ      Z3, Z7, Z7
+	VPSRLQ       $0x21, Z7, Z7
+	VPCMPUQ.BCST $0x02, 16(R10), Z7, K2, K2
+	KORTESTB     K2, K2
+	JNZ          keep
 
 next:
-	VPADDD Y7, Y6, Y6
-	ADDQ   $0x20, CX
-	ADDQ   $0x40, DX
-	SUBQ   $0x08, BX
-	JG     loop
+	ADDQ $0x18, R10
+	ADDQ $0x00010000, R12
+	CMPQ R10, DI
+	JNE  sieve
+	ADDQ $0x10, CX
+	SUBQ $0x08, DX
+	JG   loop
 	VZEROUPPER
-	MOVQ   SI, ret+56(FP)
+	MOVQ R8, ret+56(FP)
 	RET
+
+keep:
+	VPBROADCASTD  R12, Y7
+	VPORD         Y4, Y7, Y7
+	VPCOMPRESSD.Z Y7, K2, Y7
+	VMOVDQU32     Y7, (AX)(R8*4)
+	KMOVB         K2, R9
+	POPCNTL       R9, R9
+	ADDQ          R9, R8
+	JMP           next
+
+DATA golden<>+0(SB)/8, $0x9e3779b97f4a7c15
+GLOBL golden<>(SB), RODATA|NOPTR, $8
 
 DATA mix1<>+0(SB)/8, $0xbf58476d1ce4e5b9
 GLOBL mix1<>(SB), RODATA|NOPTR, $8
@@ -2654,18 +2692,365 @@ GLOBL mix1<>(SB), RODATA|NOPTR, $8
 DATA mix2<>+0(SB)/8, $0x94d049bb133111eb
 GLOBL mix2<>(SB), RODATA|NOPTR, $8
 
-DATA eight<>+0(SB)/1, $0x00
-DATA eight<>+1(SB)/1, $0x01
-DATA eight<>+2(SB)/1, $0x02
-DATA eight<>+3(SB)/1, $0x03
-DATA eight<>+4(SB)/1, $0x04
-DATA eight<>+5(SB)/1, $0x05
-DATA eight<>+6(SB)/1, $0x06
-DATA eight<>+7(SB)/1, $0x07
-GLOBL eight<>(SB), RODATA|NOPTR, $8
+DATA absMask<>+0(SB)/4, $0x7fffffff
+DATA absMask<>+4(SB)/4, $0x7fffffff
+DATA absMask<>+8(SB)/4, $0x7fffffff
+DATA absMask<>+12(SB)/4, $0x7fffffff
+DATA absMask<>+16(SB)/4, $0x7fffffff
+DATA absMask<>+20(SB)/4, $0x7fffffff
+DATA absMask<>+24(SB)/4, $0x7fffffff
+DATA absMask<>+28(SB)/4, $0x7fffffff
+GLOBL absMask<>(SB), RODATA|NOPTR, $32
 
-DATA step8b<>+0(SB)/4, $0x00000008
-GLOBL step8b<>(SB), RODATA|NOPTR, $4
+DATA laneBits<>+0(SB)/4, $0x00000001
+DATA laneBits<>+4(SB)/4, $0x00000002
+DATA laneBits<>+8(SB)/4, $0x00000004
+DATA laneBits<>+12(SB)/4, $0x00000008
+DATA laneBits<>+16(SB)/4, $0x00000010
+DATA laneBits<>+20(SB)/4, $0x00000020
+DATA laneBits<>+24(SB)/4, $0x00000040
+DATA laneBits<>+28(SB)/4, $0x00000080
+GLOBL laneBits<>(SB), RODATA|NOPTR, $32
+
+DATA infinities<>+0(SB)/4, $0x7f800000
+DATA infinities<>+4(SB)/4, $0x7f800000
+DATA infinities<>+8(SB)/4, $0x7f800000
+DATA infinities<>+12(SB)/4, $0x7f800000
+DATA infinities<>+16(SB)/4, $0x7f800000
+DATA infinities<>+20(SB)/4, $0x7f800000
+DATA infinities<>+24(SB)/4, $0x7f800000
+DATA infinities<>+28(SB)/4, $0x7f800000
+GLOBL infinities<>(SB), RODATA|NOPTR, $32
+
+DATA resolution<>+0(SB)/4, $0x3a800000
+DATA resolution<>+4(SB)/4, $0x3a800000
+DATA resolution<>+8(SB)/4, $0x3a800000
+DATA resolution<>+12(SB)/4, $0x3a800000
+DATA resolution<>+16(SB)/4, $0x3a800000
+DATA resolution<>+20(SB)/4, $0x3a800000
+DATA resolution<>+24(SB)/4, $0x3a800000
+DATA resolution<>+28(SB)/4, $0x3a800000
+GLOBL resolution<>(SB), RODATA|NOPTR, $32
+
+// func hingeAVX2(panel *float32, skip *uint32, rows *float32, lanes *float32, counts *int32, sums *float64, n int, q int, root int)
+// Requires: AVX, AVX2
+TEXT ·hingeAVX2(SB), NOSPLIT, $0-72
+	MOVQ lanes+24(FP), AX
+	MOVQ counts+32(FP), CX
+	MOVQ sums+40(FP), DX
+	MOVQ q+56(FP), BX
+	MOVQ root+64(FP), SI
+	MOVQ BX, DI
+	SHLQ $0x07, DI
+	MOVQ $0x00000000, R8
+
+lanes:
+	MOVQ    panel+0(FP), R9
+	MOVQ    skip+8(FP), R10
+	MOVQ    rows+16(FP), R11
+	MOVQ    n+48(FP), R12
+	LEAQ    (R9)(R8*8), R9
+	SHRQ    $0x02, R8
+	ADDQ    R8, R10
+	SHLQ    $0x02, R8
+	VMOVUPS (DX), Y0
+	VMOVUPS 256(DX), Y1
+	VMOVUPS 32(DX), Y2
+	VMOVUPS 288(DX), Y3
+	VMOVDQU (CX), Y4
+
+row:
+	VBROADCASTSS (R11), Y8
+	VADDPS       (R9), Y8, Y5
+	VBROADCASTSS 4(R11), Y8
+	VADDPS       (AX), Y8, Y6
+	VMULPS       resolution<>+0(SB), Y5, Y7
+	MOVQ         AX, R13
+	MOVQ         BX, R14
+
+near:
+	ADDQ   $0x00000080, R13
+	VSUBPS (R13), Y5, Y8
+	VANDPS absMask<>+0(SB), Y8, Y8
+	VMINPS Y8, Y7, Y7
+	VSUBPS (R13)(DI*1), Y5, Y8
+	VANDPS absMask<>+0(SB), Y8, Y8
+	VMINPS Y8, Y7, Y7
+	DECQ   R14
+	JNZ    near
+	MOVQ   R11, R13
+	MOVQ   BX, R14
+
+nearRow:
+	VBROADCASTSS 8(R13), Y8
+	ADDQ         $0x04, R13
+	VSUBPS       Y8, Y5, Y8
+	VANDPS       absMask<>+0(SB), Y8, Y8
+	VMINPS       Y8, Y7, Y7
+	DECQ         R14
+	JNZ          nearRow
+	VCMPPS       $0x12, Y6, Y7, Y8
+	MOVBLZX      (R10), R13
+	VMOVD        R13, X6
+	VPBROADCASTD X6, Y6
+	VPAND        laneBits<>+0(SB), Y6, Y6
+	VPCMPEQD     laneBits<>+0(SB), Y6, Y6
+	VANDNPS      Y8, Y6, Y7
+	VMOVMSKPS    Y7, R13
+	MOVB         R13, (R10)
+	VORPS        Y8, Y6, Y6
+	VBLENDVPS    Y6, infinities<>+0(SB), Y5, Y5
+	VPXOR        Y7, Y7, Y7
+	MOVQ         AX, R13
+	MOVQ         CX, R14
+	MOVQ         BX, R15
+
+count:
+	ADDQ    $0x00000080, R13
+	ADDQ    $0x00000080, R14
+	VCMPPS  $0x01, (R13), Y5, Y8
+	VPSUBD  Y8, Y7, Y7
+	VMOVDQU (R14), Y9
+	VPSUBD  Y8, Y9, Y9
+	VMOVDQU Y9, (R14)
+	VCMPPS  $0x01, (R13)(DI*1), Y5, Y8
+	VPSUBD  Y8, Y4, Y4
+	DECQ    R15
+	JNZ     count
+	VMOVDQA Y7, Y9
+	MOVQ    R11, R13
+	MOVQ    BX, R11
+
+countRow:
+	VBROADCASTSS 8(R13), Y8
+	ADDQ         $0x04, R13
+	VCMPPS       $0x01, Y8, Y5, Y8
+	VPSUBD       Y8, Y9, Y9
+	DECQ         R11
+	JNZ          countRow
+	VCVTDQ2PS    Y7, Y7
+	VCVTDQ2PS    Y9, Y9
+	TESTQ        SI, SI
+	JZ           add
+	VSQRTPS      Y5, Y5
+	VDIVPS       Y5, Y9, Y9
+
+add:
+	VMOVUPS      Y9, (R9)
+	VANDNPS      Y5, Y6, Y5
+	VMULPS       Y5, Y7, Y7
+	VCVTPS2PD    X5, Y8
+	VADDPD       Y8, Y0, Y0
+	VCVTPS2PD    X7, Y8
+	VADDPD       Y8, Y1, Y1
+	VEXTRACTF128 $0x01, Y5, X8
+	VCVTPS2PD    X8, Y8
+	VADDPD       Y8, Y2, Y2
+	VEXTRACTF128 $0x01, Y7, X8
+	VCVTPS2PD    X8, Y8
+	VADDPD       Y8, Y3, Y3
+	ADDQ         $0x00000080, R9
+	ADDQ         $0x04, R10
+	LEAQ         8(R13), R11
+	DECQ         R12
+	JNZ          row
+	VMOVUPS      Y0, (DX)
+	VMOVUPS      Y1, 256(DX)
+	VMOVUPS      Y2, 32(DX)
+	VMOVUPS      Y3, 288(DX)
+	VMOVDQU      Y4, (CX)
+	ADDQ         $0x20, AX
+	ADDQ         $0x20, CX
+	ADDQ         $0x40, DX
+	ADDQ         $0x04, R8
+	CMPQ         R8, $0x10
+	JLT          lanes
+	VZEROUPPER
+	RET
+
+// func hingeAVX512(panel *float32, skip *uint32, rows *float32, lanes *float32, counts *int32, sums *float64, n int, q int, root int)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·hingeAVX512(SB), NOSPLIT, $0-72
+	MOVQ         lanes+24(FP), AX
+	MOVQ         counts+32(FP), CX
+	MOVQ         sums+40(FP), DX
+	MOVQ         q+56(FP), BX
+	MOVQ         root+64(FP), SI
+	MOVQ         BX, DI
+	SHLQ         $0x07, DI
+	MOVQ         $0x00000000, R8
+	VPTERNLOGD   $0xff, Z0, Z0, Z0
+	VPABSD       Z0, Z0
+	VBROADCASTSS infinities<>+0(SB), Z1
+	VBROADCASTSS resolution<>+0(SB), Z2
+
+lanes:
+	MOVQ      panel+0(FP), R9
+	MOVQ      skip+8(FP), R10
+	MOVQ      rows+16(FP), R11
+	MOVQ      n+48(FP), R12
+	ADDQ      R8, R9
+	SHRQ      $0x05, R8
+	ADDQ      R8, R10
+	SHLQ      $0x05, R8
+	VMOVUPS   (DX), Z3
+	VMOVUPS   256(DX), Z4
+	VMOVUPS   64(DX), Z5
+	VMOVUPS   320(DX), Z6
+	VMOVDQU32 (CX), Z7
+	VMOVUPS   (AX), Z8
+
+row:
+	VBROADCASTSS (R11), Z12
+	VADDPS       (R9), Z12, Z9
+	VADDPS.BCST  4(R11), Z8, Z10
+	VMULPS       Z2, Z9, Z11
+	MOVQ         AX, R13
+	MOVQ         BX, R14
+
+near:
+	ADDQ     $0x00000080, R13
+	VSUBPS   (R13), Z9, Z12
+	VRANGEPS $0x0a, Z12, Z11, Z11
+	VSUBPS   (R13)(DI*1), Z9, Z12
+	VRANGEPS $0x0a, Z12, Z11, Z11
+	DECQ     R14
+	JNZ      near
+	MOVQ     R11, R13
+	MOVQ     BX, R14
+
+nearRow:
+	VSUBPS.BCST 8(R13), Z9, Z12
+	ADDQ        $0x04, R13
+	VRANGEPS    $0x0a, Z12, Z11, Z11
+	DECQ        R14
+	JNZ         nearRow
+	VCMPPS      $0x12, Z10, Z11, K2
+	KMOVW       (R10), K1
+	KANDNW      K2, K1, K3
+	KMOVW       K3, (R10)
+	KORW        K2, K1, K1
+	VMOVAPS     Z1, K1, Z9
+	VPXORD      Z13, Z13, Z13
+	MOVQ        AX, R13
+	MOVQ        CX, R14
+	MOVQ        BX, R15
+
+count:
+	ADDQ      $0x00000080, R13
+	ADDQ      $0x00000080, R14
+	VCMPPS    $0x01, (R13), Z9, K3
+	VPADDD    Z0, Z13, K3, Z13
+	VMOVDQU32 (R14), Z10
+	VPADDD    Z0, Z10, K3, Z10
+	VMOVDQU32 Z10, (R14)
+	VCMPPS    $0x01, (R13)(DI*1), Z9, K3
+	VPADDD    Z0, Z7, K3, Z7
+	DECQ      R15
+	JNZ       count
+	VMOVDQA32 Z13, Z10
+	MOVQ      R11, R13
+	MOVQ      BX, R11
+
+countRow:
+	VCMPPS.BCST $0x01, 8(R13), Z9, K3
+	ADDQ        $0x04, R13
+	VPADDD      Z0, Z10, K3, Z10
+	DECQ        R11
+	JNZ         countRow
+	VCVTDQ2PS   Z13, Z13
+	VCVTDQ2PS   Z10, Z10
+	TESTQ       SI, SI
+	JZ          add
+	VSQRTPS     Z9, Z9
+	VDIVPS      Z9, Z10, Z10
+
+add:
+	VMOVUPS       Z10, (R9)
+	KNOTW         K1, K3
+	VMOVAPS.Z     Z9, K3, Z9
+	VMULPS        Z9, Z13, Z13
+	VCVTPS2PD     Y9, Z12
+	VADDPD        Z12, Z3, Z3
+	VCVTPS2PD     Y13, Z12
+	VADDPD        Z12, Z4, Z4
+	VEXTRACTF64X4 $0x01, Z9, Y12
+	VCVTPS2PD     Y12, Z12
+	VADDPD        Z12, Z5, Z5
+	VEXTRACTF64X4 $0x01, Z13, Y12
+	VCVTPS2PD     Y12, Z12
+	VADDPD        Z12, Z6, Z6
+	ADDQ          $0x00000080, R9
+	ADDQ          $0x04, R10
+	LEAQ          8(R13), R11
+	DECQ          R12
+	JNZ           row
+	VMOVUPS       Z3, (DX)
+	VMOVUPS       Z4, 256(DX)
+	VMOVUPS       Z5, 64(DX)
+	VMOVUPS       Z6, 320(DX)
+	VMOVDQU32     Z7, (CX)
+	ADDQ          $0x40, AX
+	ADDQ          $0x40, CX
+	ADDQ          $0x40, DX
+	ADDQ          $0x40, DX
+	ADDQ          $0x40, R8
+	CMPQ          R8, $0x00000080
+	JLT           lanes
+	VZEROUPPER
+	RET
+
+// func nearestAVX2(best *float32, panel *float32, skip *uint32, rows *float32, slack *float32, n int)
+// Requires: AVX, AVX2
+TEXT ·nearestAVX2(SB), NOSPLIT, $0-48
+	MOVQ best+0(FP), AX
+	MOVQ slack+32(FP), CX
+	MOVQ $0x00000000, DX
+
+lanes:
+	MOVQ    panel+8(FP), BX
+	MOVQ    skip+16(FP), SI
+	MOVQ    rows+24(FP), DI
+	MOVQ    n+40(FP), R8
+	LEAQ    (BX)(DX*8), BX
+	SHRQ    $0x02, DX
+	ADDQ    DX, SI
+	SHLQ    $0x02, DX
+	VMOVUPS (AX), Y0
+	VMOVUPS (CX), Y1
+
+row:
+	VBROADCASTSS (DI), Y2
+	VADDPS       (BX), Y2, Y2
+	VBROADCASTSS 4(DI), Y3
+	VADDPS       Y1, Y3, Y3
+	MOVBLZX      (SI), R9
+	VMOVD        R9, X5
+	VPBROADCASTD X5, Y5
+	VPAND        laneBits<>+0(SB), Y5, Y5
+	VPCMPEQD     laneBits<>+0(SB), Y5, Y5
+	VSUBPS       Y3, Y2, Y4
+	VMOVUPS      Y4, (BX)
+	VCMPPS       $0x12, Y0, Y4, Y4
+	VANDNPS      Y4, Y5, Y4
+	VMOVMSKPS    Y4, R9
+	MOVB         R9, (SI)
+	VADDPS       Y3, Y2, Y2
+	VBLENDVPS    Y5, infinities<>+0(SB), Y2, Y2
+	VMINPS       Y2, Y0, Y0
+	ADDQ         $0x00000080, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x08, DI
+	DECQ         R8
+	JNZ          row
+	VMOVUPS      Y0, (AX)
+	ADDQ         $0x20, AX
+	ADDQ         $0x20, CX
+	ADDQ         $0x04, DX
+	CMPQ         DX, $0x10
+	JLT          lanes
+	VZEROUPPER
+	RET
 
 // func peakAVX512(n int)
 // Requires: AVX, AVX512DQ, AVX512F

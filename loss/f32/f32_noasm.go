@@ -24,14 +24,22 @@ func product(dst, init, rows, columns []float32, dim int) {
 	productGeneric(dst, init, rows, columns, dim)
 }
 
-func selectWhole(dst []int32, x []float32, lo, hi float32) int {
+func selectWhole(dst []uint16, x []float32, lo, hi float32) int {
 	return selectGeneric(dst, x, 0, lo, hi)
 }
 
-func sift(dst []int32, v []float32, w []uint64, lo, hi float32, key, cut uint64) int {
-	return siftGeneric(dst, v, w, lo, hi, key, cut)
+func sift(dst []uint32, hits []uint16, x []float32, first uint64, sieves []Sieve) int {
+	return siftGeneric(dst, hits, x, first, sieves)
 }
 
 func body() string { return "go" }
 
 func peak(n int) int { return peakGeneric(n) }
+
+func hinge(panel []float32, skip []uint32, rows, lanes []float32, counts []int32, sums []float64, q int, root bool) {
+	hingeGeneric(panel, skip, rows, lanes, counts, sums, q, root)
+}
+
+func nearest(best, panel []float32, skip []uint32, rows, slack []float32) {
+	nearestGeneric(best, panel, skip, rows, slack)
+}

@@ -4,10 +4,11 @@ package f32
 
 import "golang.org/x/sys/cpu"
 
-// hasFMA and hasAVX512 choose between the bodies; tests set them.
+// hasFMA, hasAVX512 and hasVBMI2 choose between the bodies; tests set them.
 var (
 	hasFMA    = cpu.X86.HasAVX2 && cpu.X86.HasFMA && cpu.X86.HasPOPCNT
 	hasAVX512 = hasFMA && cpu.X86.HasAVX512F && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512BW && cpu.X86.HasBMI2
+	hasVBMI2  = cpu.X86.HasAVX512VBMI2
 )
 
 func product(dst, init, rows, columns []float32, dim int) {
@@ -37,9 +38,9 @@ func packPanel(panel, rows []float32, dim, count int) {
 	packColumns(panel, rows, dim, column, count, 0)
 }
 
-func selectWhole(dst []int32, x []float32, lo, hi float32) int {
+func selectWhole(dst []uint16, x []float32, lo, hi float32) int {
 	switch {
-	case hasAVX512:
+	case hasAVX512 && hasVBMI2:
 		return selectAVX512(&dst[0], &x[0], len(x), lo, hi)
 	case hasFMA:
 		return selectAVX2(&dst[0], &x[0], len(x), lo, hi)
@@ -48,11 +49,11 @@ func selectWhole(dst []int32, x []float32, lo, hi float32) int {
 	}
 }
 
-func sift(dst []int32, v []float32, w []uint64, lo, hi float32, key, cut uint64) int {
+func sift(dst []uint32, hits []uint16, x []float32, first uint64, sieves []Sieve) int {
 	if hasAVX512 {
-		return siftAVX512(&dst[0], &v[0], &w[0], len(v), lo, hi, key, cut)
+		return siftAVX512(&dst[0], &hits[0], len(hits), &x[0], first, &sieves[0], len(sieves))
 	}
-	return siftGeneric(dst, v, w, lo, hi, key, cut)
+	return siftGeneric(dst, hits, x, first, sieves)
 }
 
 // In f32_amd64.s, which does not check lengths.
@@ -67,13 +68,13 @@ func productAVX2(dst, init, a, b *float32, dim, panels int)
 func packAVX(dst, rows *float32, dim, eights int)
 
 //go:noescape
-func selectAVX512(dst *int32, x *float32, n int, lo, hi float32) int
+func selectAVX512(dst *uint16, x *float32, n int, lo, hi float32) int
 
 //go:noescape
-func selectAVX2(dst *int32, x *float32, n int, lo, hi float32) int
+func selectAVX2(dst *uint16, x *float32, n int, lo, hi float32) int
 
 //go:noescape
-func siftAVX512(dst *int32, v *float32, w *uint64, n int, lo, hi float32, key, cut uint64) int
+func siftAVX512(dst *uint32, hits *uint16, n int, x *float32, first uint64, sieves *Sieve, count int) int
 
 func peakAVX512(n int)
 

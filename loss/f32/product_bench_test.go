@@ -56,7 +56,7 @@ func BenchmarkPackColumns(b *testing.B) {
 func BenchmarkSelect(b *testing.B) {
 	for _, percent := range []int{0, 1, 10} {
 		b.Run(fmt.Sprintf("inside=%d%%", percent), func(b *testing.B) {
-			x, dst := make([]float32, 512), make([]int32, 512)
+			x, dst := make([]float32, 512), make([]uint16, 512)
 			for i := range x {
 				x[i] = float32(i * 37 % 100)
 			}
@@ -68,13 +68,17 @@ func BenchmarkSelect(b *testing.B) {
 	}
 }
 
+// BenchmarkSift is what 30 values of a strip cost four pairs.
 func BenchmarkSift(b *testing.B) {
-	v, w, dst := make([]float32, 64), make([]uint64, 64), make([]int32, 64)
-	for i := range w {
-		w[i] = uint64(i) * 0x9e3779b97f4a7c15
+	x, hits, dst, sieves := make([]float32, 512), make([]uint16, 30), make([]uint32, 4*30+8), make([]Sieve, 4)
+	for i := range hits {
+		hits[i] = uint16(17 * i)
+	}
+	for i := range sieves {
+		sieves[i] = Sieve{Key: uint64(i), Cut: 1 << 17}
 	}
 	for b.Loop() {
-		Sift(dst, v, w, 0, 0, 1, 1<<50)
+		Sift(dst, hits, x, 1, sieves)
 	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/64, "ns/value")
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/120, "ns/hash")
 }

@@ -1,10 +1,10 @@
 package f32
 
 import (
-	"fmt"
 	"math"
 	"math/big"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -224,22 +224,20 @@ func TestSelect(t *testing.T) {
 			if r.IntN(8) == 0 {
 				lo = float32(math.Inf(-1))
 			}
-			all := make([]int32, n+20)
-			for i := range all {
-				all[i] = -7
-			}
-			got := all[:Select(all[2:][:n], x, lo, hi)+2][2:]
-			var want []int32
+			const guard = 54321
+			all := slices.Repeat([]uint16{guard}, n+40)
+			got := all[2:][:Select(all[2:][:n], x, lo, hi)]
+			var want []uint16
 			for i, v := range x {
 				if v >= lo && v <= hi {
-					want = append(want, int32(i))
+					want = append(want, uint16(i))
 				}
 			}
-			if fmt.Sprint(got) != fmt.Sprint(want) && len(got)+len(want) > 0 {
+			if !slices.Equal(got, want) {
 				t.Fatalf("%s: [%g, %g] of %v selects %v, want %v", name, lo, hi, x, got, want)
 			}
 			for i, v := range all {
-				if (i < 2 || i >= n+2) && v != -7 {
+				if (i < 2 || i >= n+2) && v != guard {
 					t.Fatalf("%s: wrote index %d of %d", name, i-2, n)
 				}
 			}
@@ -251,35 +249,40 @@ func TestSift(t *testing.T) {
 	bodies(t, func(t *testing.T) {
 		each(func(name string, r *rand.Rand, n, offset int, value func(*rand.Rand) float32) {
 			v, _ := guarded(r, n, offset, value)
-			w := make([]uint64, n+16) // what is behind is of no meaning
-			for i := range w {
-				w[i] = r.Uint64()
-			}
-			lo, hi := value(r), value(r)
-			if lo > hi {
-				lo, hi = hi, lo
-			}
-			key, cut := r.Uint64(), r.Uint64()>>r.IntN(4)
-			size := (n + 7) &^ 7
-			all := make([]int32, size+20)
-			for i := range all {
-				all[i] = -7
-			}
-			got := all[:Sift(all[2:][:size], v, w[:n], lo, hi, key, cut)+2][2:]
-			var want []int32
-			for i, x := range v {
-				z := key + w[i]
-				z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
-				z = (z ^ z>>27) * 0x94d049bb133111eb
-				if z ^= z >> 31; lo <= x && x <= hi && z <= cut {
-					want = append(want, int32(i))
+			var hits []uint16
+			for i := range v {
+				if r.IntN(3) > 0 {
+					hits = append(hits, uint16(i))
 				}
 			}
-			if fmt.Sprint(got) != fmt.Sprint(want) && len(got)+len(want) > 0 {
+			hits, behind := append(hits, 60000, 60000, 60000)[:len(hits)], 8 // indices behind are of no meaning
+			first := r.Uint64() >> 20
+			sieves := make([]Sieve, r.IntN(6))
+			for i := range sieves {
+				lo, hi := value(r), value(r)
+				sieves[i] = Sieve{min(lo, hi), max(lo, hi), r.Uint64(), r.Uint64() >> (33 + r.IntN(4))}
+			}
+			const guard = 7777777
+			size := len(hits)*len(sieves) + behind
+			all := slices.Repeat([]uint32{guard}, size+20)
+			got := all[2:][:Sift(all[2:][:size], hits, v, first, sieves)]
+			var want []uint32
+			for s, b := range sieves {
+				for _, i := range hits {
+					x, z := v[i], b.Key+(first+uint64(i))*0x9e3779b97f4a7c15
+					z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+					z = (z ^ z>>27) * 0x94d049bb133111eb
+					if z ^= z >> 31; b.Lo <= x && x <= b.Hi && z>>33 <= b.Cut {
+						want = append(want, uint32(s)<<16|uint32(i))
+					}
+				}
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, want) {
 				t.Fatalf("%s: sifts %v, want %v", name, got, want)
 			}
 			for i, x := range all {
-				if (i < 2 || i >= size+2) && x != -7 {
+				if (i < 2 || i >= size+2) && x != guard {
 					t.Fatalf("%s: wrote index %d of %d", name, i-2, size)
 				}
 			}
@@ -298,9 +301,9 @@ func TestTileLengths(t *testing.T) {
 		"Product, columns":    func() { Product(f(12*32), f(32), f(12*3), f(31*3), 3) },
 		"Product, init":       func() { Product(f(12*31), f(31), f(12*3), f(31*3), 3) },
 		"Product, dst":        func() { Product(f(12*31), f(32), f(12*3), f(32*3), 3) },
-		"Select":              func() { Select(make([]int32, 3), f(4), 0, 1) },
-		"Sift":                func() { Sift(make([]int32, 4), f(4), make([]uint64, 4), 0, 1, 0, 0) },
-		"Sift, words":         func() { Sift(make([]int32, 8), f(4), make([]uint64, 3), 0, 1, 0, 0) },
+		"Select":              func() { Select(make([]uint16, 3), f(4), 0, 1) },
+		"Select, too many":    func() { Select(make([]uint16, 1<<17), f(1<<16+1), 0, 1) },
+		"Sift":                func() { Sift(make([]uint32, 11), make([]uint16, 4), f(4), 0, make([]Sieve, 1)) },
 	} {
 		func() {
 			defer func() {

@@ -79,7 +79,7 @@ func pack() {
 	eights := Load(Param("eights"), GP64())
 	stride, four := GP64(), GP64()
 	MOVQ(dim, stride)
-	SHLQ(Imm(2), stride) // bytes of a row
+	SHLQ(Imm(2), stride)                                // bytes of a row
 	LEAQ(Mem{Base: src, Index: stride, Scale: 4}, four) // row 4
 	three := GP64()
 	LEAQ(Mem{Base: stride, Index: stride, Scale: 2}, three)

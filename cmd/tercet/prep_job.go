@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime/debug"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/tercet-ml/tercet/pipeline"
+	"github.com/tercet-ml/tercet/stages"
+	"github.com/tercet-ml/tercet/storage"
+)
+
+// A prepJob is one run of tercet prep.
+type prepJob struct {
+	flags           *prepFlags
+	encoding        stages.Encoding
+	filter          stages.Filter
+	size, shape     pipeline.Shape
+	memory          int64
+	shard, rowGroup int64
+	meter           pipeline.Meter
+	stdout, stderr  io.Writer
+}
+
+// newPrepJob checks the flags, before any file is opened.
+func newPrepJob(f *prepFlags) (*prepJob, error) {
+	j := &prepJob{flags: f}
+	var err error
+	if j.encoding, err = stages.ParseEncoding(f.encode); err != nil {
+		return nil, usagef("--encode: %w", err)
+	}
+	if j.filter, err = stages.ParseFilter(f.filter); err != nil {
+		return nil, usagef("--filter: %w", err)
+	}
+	if j.size, err = parseShape("--size", f.size); err != nil {
+		return nil, err
+	}
+	if j.shape, err = parseShape("--shape", f.shape); err != nil {
+		return nil, err
+	}
+	if j.memory, err = f.bytes(); err != nil {
+		return nil, err
+	}
+	const most = 512 << 20
+	if j.rowGroup, err = parseBytes(f.rowGroup); err != nil || j.rowGroup < 1<<10 || j.rowGroup > most {
+		return nil, usagef("--row-group is %q, want 1KiB to 512MiB", f.rowGroup)
+	}
+	if j.shard, err = parseBytes(f.shardSize); err != nil || j.shard < j.rowGroup {
+		return nil, usagef("--shard-size is %q, want a number of bytes that is no smaller than --row-group", f.shardSize)
+	}
+	switch {
+	case f.out == "":
+		return nil, usagef("no output: give a folder to make with -o DIR")
+	case f.format != string(storage.FormatParquet) && f.format != string(storage.FormatArrow):
+		return nil, usagef("--format is %q, want parquet or arrow", f.format)
+	case f.encode == "keep" && f.size != "":
+		return nil, usagef("--size needs an --encode: images that are kept as they are keep their size")
+	case f.classLevels < 0 || f.classLevels > 8:
+		return nil, usagef("--class-levels is %d, want 1 to 8, or 0 for all that there are", f.classLevels)
+	case f.minPerClass < 0:
+		return nil, usagef("--min-per-class is %d, want 0 or more", f.minPerClass)
+	case f.workers < 0:
+		return nil, usagef("--workers is %d, want 0 for one per core or more", f.workers)
+	case f.maxPixels < 1 || f.maxPixels > 1<<40:
+		return nil, usagef("--max-pixels is %d, want 1 to 2^40", f.maxPixels)
+	case j.rowGroup > j.memory/8:
+		return nil, usagef("--row-group %s needs a --memory of at least eight times as much", f.rowGroup)
+	}
+	return j, nil
+}
+
+// settings are what decides the bytes of the output beside the data.
+func (j *prepJob) settings() map[string]string {
+	f := j.flags
+	return map[string]string{
+		"format": f.format, "encode": j.encoding.String(), "size": f.size, "filter": j.filter.String(), "split": f.split,
+		"class-levels": strconv.Itoa(f.classLevels), "min-per-class": strconv.Itoa(f.minPerClass),
+		"dedup": strconv.FormatBool(f.dedup), "drop-conflicts": strconv.FormatBool(f.dropConflicts), "no-shuffle": strconv.FormatBool(f.noShuffle),
+		"seed": strconv.FormatUint(f.seed, 10), "shard-size": strconv.FormatInt(j.shard, 10), "row-group": strconv.FormatInt(j.rowGroup, 10),
+	}
+}
+
+func (j *prepJob) run(ctx context.Context, paths []string) error {
+	debug.SetMemoryLimit(j.memory)
+	f := j.flags
+	in, err := storage.OpenIntake(ctx, storage.IntakeConfig{
+		Config: storage.Config{
+			Paths: paths, Split: f.split,
+			ImageColumn: f.image, LabelColumn: f.label, IDColumn: f.id, GroupColumn: f.group,
+			Shape: j.shape, Memory: j.memory / 8, Workers: f.workers,
+		},
+		ClassLevels: f.classLevels,
+	})
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	slog.Debug("opened", "rows", in.Len(), "digest", in.Digest())
+	prep, err := storage.NewPrep(storage.PrepConfig{
+		Job: storage.JobConfig{
+			Output: f.out, Resume: f.resume, Overwrite: f.overwrite,
+			Settings: map[string]any{"command": "prep", "data": in.Digest(), "prep": j.settings()},
+		},
+		Format: storage.Format(f.format), Split: f.split, Classes: in.Classes(), Groups: in.HasGroups(), Encoding: j.encoding.String(),
+		ShardBytes: j.shard, GroupBytes: j.rowGroup, Workers: f.workers, Memory: j.memory / 2,
+	})
+	if err != nil {
+		return err
+	}
+	defer prep.Close()
+	var chosen *stages.Selection
+	if !prep.Done() {
+		if err := j.take(ctx, in, prep); err != nil {
+			return err
+		}
+		if chosen, err = j.write(ctx, in, prep); err != nil {
+			return err
+		}
+	}
+	m, err := prep.Finish()
+	if err != nil {
+		return err
+	}
+	return j.print(in, m, chosen)
+}
+
+// take decodes the images and keeps them aside.
+func (j *prepJob) take(ctx context.Context, in *storage.Intake, prep *storage.Prep) error {
+	from, complete := prep.Taken()
+	if complete {
+		return nil
+	}
+	recode, err := stages.NewRecode(stages.RecodeConfig{
+		Encoding: j.encoding, Height: j.size.H, Width: j.size.W, Channels: j.size.C, Filter: j.filter,
+		MaxPixels: j.flags.maxPixels, Memory: j.memory / 4, Workers: j.flags.workers, Meter: &j.meter,
+	})
+	if err != nil {
+		return usageError{err}
+	}
+	if from > 0 && j.encoding.IsRaw() {
+		recode.Resume(prep.Raw())
+	}
+	var done atomic.Int64
+	done.Store(from)
+	p := startProgress(j.stderr, "decode", in.Len(), done.Load)
+	defer p.end()
+	images := pipeline.Via(pipeline.From(in.From(from)), pipeline.Stage[pipeline.Record, stages.Recoded](recode))
+	for img, err := range images.All(ctx) {
+		if err != nil {
+			return err
+		}
+		err := prep.Take(storage.PreparedRow{
+			Row:    storage.Row{Record: img.Record, Group: in.Group(img.ID)},
+			Format: img.Info.Format, Shape: img.Info.Shape, Pixels: img.Pixels,
+		})
+		if err != nil {
+			return err
+		}
+		done.Add(1)
+	}
+	return prep.Complete()
+}
+
+// write chooses the rows and writes the shards.
+func (j *prepJob) write(ctx context.Context, in *storage.Intake, prep *storage.Prep) (*stages.Selection, error) {
+	f := j.flags
+	chosen, err := stages.Select(stages.SelectConfig{
+		Labels: prep.Labels(), Pixels: prep.Pixels(), Classes: len(in.Classes()),
+		DropDuplicates: f.dedup, DropConflicts: f.dropConflicts, MinRows: f.minPerClass, Seed: f.seed, InOrder: f.noShuffle,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(chosen.Order) == 0 {
+		return nil, fmt.Errorf("no row is left: %s of %s were in classes of fewer than %d", count(chosen.SmallClass), count(in.Len()), f.minPerClass)
+	}
+	var done atomic.Int64
+	p := startProgress(j.stderr, "write", int64(len(chosen.Order)), done.Load)
+	defer p.end()
+	m := &storage.Manifest{
+		Settings: j.settings(),
+		Sources:  in.Sources(),
+		Counts: map[string]int64{
+			"read": in.Len(), "left_out": in.Len() - int64(len(chosen.Order)),
+			"duplicates": chosen.Duplicates, "conflicting": chosen.Conflicting,
+			"small_class_rows": chosen.SmallClass, "small_classes": int64(chosen.LeftOut),
+		},
+	}
+	return chosen, prep.Write(ctx, storage.PrepLayout{Order: chosen.Order, Classes: chosen.Classes}, m, func(n int64) { done.Add(n) })
+}
