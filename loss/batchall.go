@@ -13,7 +13,8 @@ import (
 // and negative. The hinge takes O(B²·D) time: the triplets of an anchor are
 // summed by bands and not listed. The soft margin and the reduction None visit
 // each. Memory is O(B·(D+q)) for q positives of an anchor, and a float64 per
-// triplet for None.
+// triplet for None. Batches of 64 rows or more are fast where no image has more
+// than 256 positives.
 type BatchAll struct {
 	Loss      TripletLoss // required
 	Reduction Reduction   // default Mean
@@ -33,12 +34,12 @@ func (l BatchAll) eval(ws *Workspace, in Input) (pipeline.LossStats, error) {
 		return pipeline.LossStats{}, err
 	}
 	var t tally
-	d := l.Loss.metric()
 	hinge, banded := l.Loss.(TripletMargin)
 	banded = banded && l.Reduction != None
-	if banded && ws.large(in) && t.byPanels(ws, hinge, in) {
+	if l.Reduction != None && ws.large(in) && t.panels(ws, l.Loss, in) {
 		return t.finish(ws, l.Reduction, in, t.stats.Count, t.stats.Count), nil
 	}
+	d := l.Loss.metric()
 	for a := range in.Labels {
 		ws.distances(d, a)
 		clear(ws.coef)
@@ -52,6 +53,18 @@ func (l BatchAll) eval(ws *Workspace, in Input) (pipeline.LossStats, error) {
 		}
 	}
 	return t.finish(ws, l.Reduction, in, t.stats.Count, t.stats.Count), nil
+}
+
+// panels counts every triplet by panels, or none and is false.
+func (t *tally) panels(ws *Workspace, l TripletLoss, in Input) bool {
+	switch l := l.(type) {
+	case TripletMargin:
+		return t.byPanels(ws, l, in)
+	case TripletSoftMargin:
+		return t.softByPanels(ws, l, in)
+	default:
+		return false
+	}
 }
 
 // anchor counts every triplet of a.

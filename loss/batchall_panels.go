@@ -11,13 +11,14 @@ import (
 // through panels: each distance is compared with the edges of all of them.
 const bandPositives = 256
 
-// edges are the thresholds of the anchors of a batch, q for each in order of
-// panels.order: the distances of its positives and their edges.
+// edges are the positives of the anchors of a batch, q for each in order of
+// panels.order: how far away they are and what the loss makes of that.
 type edges struct {
 	q        int
 	count    []int32   // of the positives of each anchor, of which there are up to q
-	ap, edge []float64 // distances, and those with the margin
-	below    []int     // negatives below an edge
+	ap, edge []float64 // distances, and those with the margin or, under the soft margin, their exponentials
+	floors   []float32 // squared distances of the panels
+	below    []float64 // negatives below an edge: ∂loss/∂ap
 	rows     []float32 // what f32.Hinge needs of them as rows
 	lanes    []float32 // and as lanes
 	counts   []int32
@@ -33,20 +34,25 @@ func (p *panels) maxPositives() int {
 	return q
 }
 
-// load computes the distances of positives, in float64, and their thresholds.
-func (e *edges) load(ws *Workspace, l TripletMargin, in Input) {
+// load computes the distances of positives, in float64, and their edges.
+func (e *edges) load(ws *Workspace, d Distance, in Input, edge func(ap float64) float64) {
 	p := &ws.panels
 	n := len(p.order)
 	e.q = p.maxPositives()
 	e.count = resize(e.count, n)
 	e.ap, e.edge, e.below = resize(e.ap, n*e.q), resize(e.edge, n*e.q), resize(e.below, n*e.q)
+	e.floors = resize(e.floors, n*e.q)
 	clear(e.below)
 	e.pairs(p, in, func(i, j, ij, ji int) {
-		ap := ws.distance(l.Distance, i, j)
-		edge := l.Edge(ap)
-		e.ap[ij], e.ap[ji] = ap, ap
-		e.edge[ij], e.edge[ji] = edge, edge
+		ap := ws.distance(d, i, j)
+		e.ap[ij], e.edge[ij], e.floors[ij] = ap, edge(ap), p.threshold(d, ap)
+		e.ap[ji], e.edge[ji], e.floors[ji] = e.ap[ij], e.edge[ij], e.floors[ij]
 	})
+}
+
+// bands gets ready for f32.Hinge.
+func (e *edges) bands(p *panels, d Distance) {
+	n := len(p.order)
 
 	e.rows = resize(e.rows, n*(2+e.q))
 	for i := range n {
@@ -55,7 +61,7 @@ func (e *edges) load(ws *Workspace, l TripletMargin, in Input) {
 		for k := range e.q {
 			row[2+k] = float32(math.Inf(-1))
 			if k < int(e.count[i]) {
-				row[2+k] = p.threshold(l.Distance, e.edge[i*e.q+k])
+				row[2+k] = p.threshold(d, e.edge[i*e.q+k])
 			}
 		}
 	}
@@ -101,7 +107,7 @@ func (p *panels) distance(d Distance, x float64) float64 {
 }
 
 // begin sets up the lanes from lane on.
-func (e *edges) begin(p *panels, l TripletMargin, lane int) {
+func (e *edges) begin(p *panels, lane int) {
 	for i := range e.lanes {
 		e.lanes[i] = float32(math.Inf(-1))
 	}
@@ -109,7 +115,7 @@ func (e *edges) begin(p *panels, l TripletMargin, lane int) {
 	for i := lane; i < min(lane+laneCount, len(p.order)); i++ {
 		for k := range int(e.count[i]) {
 			e.lanes[(1+k)*laneCount+i-lane] = e.rows[i*(2+e.q)+2+k]
-			e.lanes[(1+e.q+k)*laneCount+i-lane] = p.threshold(l.Distance, e.ap[i*e.q+k])
+			e.lanes[(1+e.q+k)*laneCount+i-lane] = e.floors[i*e.q+k]
 		}
 	}
 	clear(e.counts)
@@ -131,11 +137,12 @@ func (t *tally) byPanels(ws *Workspace, l TripletMargin, in Input) bool {
 		return false
 	}
 	p.load(ws, in, len(ws.grad) > 0)
-	e.load(ws, l, in)
+	e.load(ws, l.Distance, in, l.Edge)
+	e.bands(p, l.Distance)
 	n := len(p.order)
 	weight := ws.weight(l.Distance, p.unit, -1) // of a count; under Euclidean it has been divided by the distance in units
 	for lane := 0; lane < n && e.q > 0; lane += laneCount {
-		e.begin(p, l, lane)
+		e.begin(p, lane)
 		var exact float64 // Σ edge − d_an over active triplets decided in float64
 		for from := 0; from < n; from += stretch {
 			to := min(from+stretch, n)
@@ -154,12 +161,27 @@ func (t *tally) byPanels(ws *Workspace, l TripletMargin, in Input) bool {
 			p.pull(ws, lane, weight)
 		}
 	}
-	e.pairs(p, in, func(i, j, ij, ji int) {
-		ws.pull(l.Distance, i, j, e.ap[ij], float64(e.below[ij]+e.below[ji]))
-	})
+	t.addPositives(ws, l.Distance, in)
 	t.sum = max(0, t.sum)
 	t.stats.Easy = t.stats.Count - t.stats.Hard - t.stats.SemiHard
 	return true
+}
+
+// addPositives counts the triplets of every anchor and adds what its positives
+// give to the gradient.
+func (t *tally) addPositives(ws *Workspace, d Distance, in Input) {
+	p, e := &ws.panels, &ws.edges
+	e.pairs(p, in, func(i, j, ij, ji int) {
+		ws.pull(d, i, j, e.ap[ij], e.below[ij]+e.below[ji])
+	})
+	n := len(p.order)
+	for i := range n {
+		negatives := n - int(p.last[i]-p.first[i])
+		t.stats.Count += int(e.count[i]) * negatives
+		for _, ap := range e.ap[i*e.q:][:e.count[i]] {
+			t.ap += float64(float64(negatives) * ap)
+		}
+	}
 }
 
 // decide counts the triplets of anchor i with the negative j by their distance
@@ -199,18 +221,15 @@ func (t *tally) lanes(ws *Workspace, l TripletMargin, lane int) {
 	n := len(p.order)
 	for i := lane; i < min(lane+laneCount, n); i++ {
 		q := int(e.count[i])
-		negatives := n - int(p.last[i]-p.first[i])
-		t.stats.Count += q * negatives
 		t.an += float64(float64(q) * p.distance(l.Distance, e.sums[i-lane]))
 		var sum float64 // Σ edge over active triplets
 		var active int
 		for k := range q {
 			at := i*e.q + k
 			below := int(e.counts[(1+k)*laneCount+i-lane])
-			e.below[at] += below
+			e.below[at] += float64(below)
 			active += below
 			sum += float64(float64(below) * e.edge[at])
-			t.ap += float64(float64(negatives) * e.ap[at])
 		}
 		hard := int(e.counts[i-lane])
 		t.stats.Active += active

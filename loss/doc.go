@@ -14,11 +14,11 @@
 //
 // Losses over listed triplets and pairs, and over batches of fewer than 64 rows,
 // are computed in float64 from float32 rows and rounded once. Over larger
-// batches, [BatchAll] under the hinge, [BatchHard] and [Contrastive] take their
-// distances, and their gradients, from the tile product of package f32, in
-// float32: which triplets count, of which kind they are and which are the hardest
-// is decided as in float64 all the same, and the bits are the same on every
-// machine. A distance d² among the rows is then within
+// batches, [BatchAll], [BatchHard] and [Contrastive] take their distances, and
+// the first and the last their gradients, from the tile product of package f32, in
+// float32. Which triplets are active, of which kind they are and which are the
+// hardest is decided as in float64 all the same, and bits are the same on every
+// machine (but for the soft margin, see [TripletSoftMargin]). A distance d² among the rows is then within
 //
 //	(2·D + 18)·2⁻²⁴·(‖x−c‖² + ‖y−c‖²)
 //

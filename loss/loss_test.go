@@ -3,7 +3,6 @@ package loss
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -167,35 +166,4 @@ func FuzzLosses(f *testing.F) {
 			}
 		})
 	})
-}
-
-func BenchmarkLoss(b *testing.B) {
-	for _, rows := range []int{128, 512, 1024} {
-		const dim = 128
-		in := pk(rows, dim)
-		grad := pipeline.MakeEmbeddings(rows, dim)
-		margin := TripletMargin{Margin: 0.2}
-		soft := TripletSoftMargin{}
-		for _, bm := range []struct {
-			name string
-			loss Loss
-		}{
-			{"Triplets", Triplets{Loss: margin, Normalise: true}},
-			{"BatchAll", BatchAll{Loss: margin, Normalise: true}},
-			{"BatchAllSoft", BatchAll{Loss: soft, Normalise: true}},
-			{"BatchHard", BatchHard{Loss: margin, Normalise: true}},
-			{"Contrastive", Contrastive{Margin: 1, Distance: Euclidean, Normalise: true}},
-		} {
-			b.Run(fmt.Sprintf("%s/B=%d/dim=%d", bm.name, rows, dim), func(b *testing.B) {
-				var ws Workspace
-				b.ReportAllocs()
-				for b.Loop() {
-					if _, err := bm.loss.Compute(&ws, grad, in); err != nil {
-						b.Fatal(err)
-					}
-				}
-				b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "images/s")
-			})
-		}
-	}
 }

@@ -17,7 +17,7 @@ const panelRows = 64
 // a time: so many that it stays in the cache, and that few are added up in float32.
 const (
 	laneCount = f32.PanelColumns
-	stretch   = 42 * f32.TileRows
+	stretch   = 43 * f32.TileRows
 )
 
 // panels are the squared distances of a batch by the tile product of package
@@ -34,7 +34,7 @@ const (
 //
 // for the row e, where rel is that of [f32.ProductError]. That is for the chain
 // itself, 2·rel, whose terms are at most ‖e‖² + 2·‖e‖·‖f‖ ≤ 2·(‖e‖² + ‖f‖²);
-// for rounding the rows to float32, 4; for both norms and their sum, 3; for
+// for rounding the rows to float32, 4; for both norms and their sum, 5; for
 // rounding a threshold near x that it is compared with, 2; and for float64, in
 // which the exact one is computed, the rest.
 type panels struct {
@@ -42,6 +42,7 @@ type panels struct {
 	first, last []int32 // for each of them, the range of its class in order
 	unit        float64 // a power of two
 	centre      []float64
+	centred     []float64 // one row
 	rows        []float32 // N×D, in order
 	norm, slack []float32 // N, and zeros for lanes that are left
 	tiles       []float32 // −2·rows, as rows of the product
@@ -69,15 +70,15 @@ func (p *panels) load(ws *Workspace, in Input, gather bool) {
 	clear(p.slack[n:])
 	rel, _ := f32.ProductError(dim)
 	share, least := 2*rel+16*0x1p-24, float64(dim)*0x1p-146
-	inverse := 1 / p.unit
+	inverse, centre := 1/p.unit, p.centre
+	p.centred = resize(p.centred, dim)
 	for i, r := range p.order {
-		e := p.rows[i*dim:][:dim]
-		var norm float64
-		for k, v := range ws.row(int(r)) {
-			e[k] = float32(float64((v - p.centre[k]) * inverse))
-			x := float64(e[k])
-			norm += float64(x * x)
+		e, x := p.rows[i*dim:][:dim], ws.row(int(r))[:dim]
+		for k, c := range centre {
+			p.centred[k] = float64((x[k] - c) * inverse)
+			e[k] = float32(p.centred[k])
 		}
+		norm := dot(p.centred, p.centred)
 		p.norm[i] = float32(norm)
 		p.slack[i] = float32(float64(share*norm)*(1+0x1p-20) + least)
 	}
@@ -118,7 +119,7 @@ func (p *panels) sort(in Input) {
 	}
 }
 
-// scale finds centre and unit.
+// scale finds centre and unit: no value is farther from the centre than twice the largest.
 func (p *panels) scale(ws *Workspace) {
 	p.centre = resize(p.centre, ws.dim)
 	clear(p.centre)
@@ -130,19 +131,8 @@ func (p *panels) scale(ws *Workspace) {
 	for k := range p.centre {
 		p.centre[k] /= float64(max(len(p.order), 1))
 	}
-	var largest float64
-	for _, r := range p.order {
-		for k, v := range ws.row(int(r)) {
-			if x := math.Abs(v - p.centre[k]); x > largest {
-				largest = x
-			}
-		}
-	}
-	p.unit = 1
-	if largest > 0 {
-		_, exp := math.Frexp(largest)
-		p.unit = math.Ldexp(1, exp)
-	}
+	_, exp := math.Frexp(2 * ws.top)
+	p.unit = math.Ldexp(1, exp)
 }
 
 // positives yields every two rows of one class that are not one image, as places

@@ -144,6 +144,7 @@ func TestPanelsAgainstFloat64(t *testing.T) {
 		}
 		for _, l := range []Loss{
 			BatchAll{Loss: TripletMargin{Margin: margin, Distance: d}, Reduction: Reduction(r.IntN(3)), Normalise: normalise},
+			BatchAll{Loss: TripletSoftMargin{Distance: d}, Reduction: Reduction(r.IntN(3)), Normalise: normalise},
 			BatchHard{Loss: TripletMargin{Margin: margin, Distance: d}, Reduction: Reduction(r.IntN(4)), Normalise: normalise},
 			BatchHard{Loss: TripletSoftMargin{Distance: d}, Normalise: normalise},
 			Contrastive{Margin: margin, Distance: d, Reduction: Reduction(r.IntN(3)), NoHalf: r.IntN(2) == 0, Normalise: normalise},
@@ -204,11 +205,10 @@ func checkAgainstFloat64(t *testing.T, name string, l Loss, in Input, panels, ex
 	for _, s := range p.slack {
 		slack = max(slack, 2*float64(s))
 	}
-	hinge, isHinge := tripletLossOf(l).(TripletMargin)
-	contrastive, _ := l.(Contrastive)
+	contrastive, isContrastive := l.(Contrastive)
 	d := contrastive.Distance
-	if isHinge {
-		d = hinge.Distance
+	if !isContrastive {
+		d = tripletLossOf(l).metric()
 	}
 	off := p.distance(d, slack)
 	if d == Euclidean {
@@ -216,13 +216,14 @@ func checkAgainstFloat64(t *testing.T, name string, l Loss, in Input, panels, ex
 	}
 	items := float64(want.Active) / reductionOf(l).divisor(want.Count, want.Active)
 	lossOff := items * off
-	if !isHinge {
+	if isContrastive {
 		lossOff = items * 2 * (contrastive.Margin + off) * (off + contrastive.Margin*0x1p-22) // margin − d is rounded, too
 	}
-	if math.Abs(got.Loss-want.Loss) > lossOff+1e-12*want.Loss {
+	rounding := float64(want.Count+10) * 0x1p-52 // of the sums in float64
+	if math.Abs(got.Loss-want.Loss) > lossOff+rounding*want.Loss {
 		t.Fatalf("%s: loss %v by panels, %v in float64, apart by more than %g", name, got.Loss, want.Loss, lossOff)
 	}
-	if math.Abs(got.MeanAP-want.MeanAP) > 1e-12*want.MeanAP || math.Abs(got.MeanAN-want.MeanAN) > off+1e-12*want.MeanAN {
+	if math.Abs(got.MeanAP-want.MeanAP) > rounding*want.MeanAP || math.Abs(got.MeanAN-want.MeanAN) > off+rounding*want.MeanAN {
 		t.Fatalf("%s:\n%+v by panels\n%+v in float64", name, got, want)
 	}
 	got.Loss, got.MeanAP, got.MeanAN = want.Loss, want.MeanAP, want.MeanAN
@@ -231,7 +232,7 @@ func checkAgainstFloat64(t *testing.T, name string, l Loss, in Input, panels, ex
 	}
 	bound := gradientBound(l, in, panels, want)
 	for k, x := range panels.grad {
-		if math.Abs(x-exact.grad[k]) > bound[k]+1e-12*math.Abs(x) {
+		if math.Abs(x-exact.grad[k]) > bound[k]+rounding*math.Abs(x) {
 			t.Fatalf("%s: value %d of the gradient is %v by panels, %v in float64, apart by more than %g", name, k, x, exact.grad[k], bound[k])
 		}
 	}
@@ -243,12 +244,11 @@ func gradientBound(l Loss, in Input, ws *Workspace, stats pipeline.LossStats) []
 	p := &ws.panels
 	bound := make([]float64, len(ws.grad))
 	divisor := reductionOf(l).divisor(stats.Count, stats.Active)
-	edges := make([][]float64, len(p.order))
+	positives := make([][]float64, len(p.order))
 	if l, ok := l.(BatchAll); ok {
-		h := l.Loss.(TripletMargin)
 		p.positives(in, func(i, j int) {
-			edge := h.Edge(ws.distance(h.Distance, int(p.order[i]), int(p.order[j])))
-			edges[i], edges[j] = append(edges[i], edge), append(edges[j], edge)
+			ap := ws.distance(l.Loss.metric(), int(p.order[i]), int(p.order[j]))
+			positives[i], positives[j] = append(positives[i], ap), append(positives[j], ap)
 		})
 	}
 	for i, a := range p.order {
@@ -261,18 +261,23 @@ func gradientBound(l Loss, in Input, ws *Workspace, stats pipeline.LossStats) []
 			var weight, change float64 // of the pair, and what slack may change
 			switch l := l.(type) {
 			case BatchAll:
-				h := l.Loss.(TripletMargin)
-				dist := h.Distance.of(x * p.unit * p.unit)
-				for _, side := range [][]float64{edges[i], edges[j]} {
-					for _, edge := range side {
-						if dist < edge {
-							weight++
-						}
+				d := l.Loss.metric()
+				dist := d.of(x * p.unit * p.unit)
+				for _, side := range [][]float64{positives[i], positives[j]} {
+					for _, ap := range side {
+						weight += l.Loss.Slope(ap, dist)
 					}
 				}
-				weight = ws.weight(h.Distance, dist, weight)
-				if h.Distance == Euclidean && x > 0 {
+				weight = ws.weight(d, dist, weight)
+				if d == Euclidean && x > 0 {
 					change = weight * slack / x
+				}
+				if _, soft := l.Loss.(TripletSoftMargin); soft { // whose slope changes by a quarter at most
+					off := p.distance(d, slack)
+					if d == Euclidean {
+						off = p.unit * min(slack/math.Sqrt(x), math.Sqrt(slack)/32)
+					}
+					change += ws.weight(d, dist, off*float64(len(positives[i])+len(positives[j]))/4)
 				}
 			case Contrastive:
 				dist := l.Distance.of(x * p.unit * p.unit)

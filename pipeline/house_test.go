@@ -29,6 +29,7 @@ var imports = map[string][]string{
 	"storage/faultfs": {"storage"},
 	"loss":            {"pipeline", "loss/f32"},
 	"loss/f32":        {"golang.org/x/sys/cpu"},
+	"stages/onnx":     {"pipeline", "github.com/ebitengine/purego"},
 	"stages":          {"pipeline", "loss", "loss/f32", "gonum.org/v1/gonum", "golang.org/x/image", "github.com/bep/imagemeta"},
 	"cmd/tercet":      {"*"},
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -106,16 +107,31 @@ func TestResumeAfterEveryBatch(t *testing.T) {
 	if len(epoch) != 500 || len(next) != 500 {
 		t.Fatalf("epochs of %d and %d batches", len(epoch), len(next))
 	}
-	ahead := []int{0, 1, 8, 64}
-	for k := range len(epoch) + 1 {
-		before, state := runPlan(t, p, ahead[k%4], k)
-		rest, _ := runPlan(t, resumePlan(t, state), ahead[k/4%4], -1)
+	check := func(k, ahead, aheadAfter int) {
+		before, state := runPlan(t, p, ahead, k)
+		rest, _ := runPlan(t, resumePlan(t, state), aheadAfter, -1)
 		want := epoch[k:]
 		if k == len(epoch) {
 			want = next // after the last batch comes the whole next epoch
 		}
 		if !slices.Equal(before, epoch[:k]) || !slices.Equal(rest, want) {
 			t.Fatalf("stopped after %d batches: the stream differs", k)
+		}
+	}
+	ahead := []int{0, 1, 8, 64}
+	for k := range len(epoch) + 1 {
+		if !planLong {
+			check(k, ahead[k%4], ahead[k/4%4])
+			continue
+		}
+		for _, processors := range []int{1, 2, 8} {
+			before := runtime.GOMAXPROCS(processors)
+			for _, a := range ahead {
+				for _, b := range ahead {
+					check(k, a, b)
+				}
+			}
+			runtime.GOMAXPROCS(before)
 		}
 	}
 }

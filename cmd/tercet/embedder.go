@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -17,13 +18,15 @@ type embedderFlags struct {
 	dim      int
 	dimGiven bool
 	size     string
-	shape    pipeline.Shape // of size; what is zero is the first image's
+	shape    pipeline.Shape // of size; what is zero is the model's or the first image's
+	modelFlags
 }
 
 func (f *embedderFlags) register(flags *pflag.FlagSet) {
-	flags.StringVar(&f.embedder, "embedder", "", "pca, or column for the data's own embeddings (default: column where there is one)")
+	flags.StringVar(&f.embedder, "embedder", "", "pca, column for the data's own embeddings, onnx:MODEL.onnx, or exec:COMMAND (default: column where there is one, else pca)")
 	flags.IntVar(&f.dim, "dim", 64, "dimension of the pca embedding (default: fewer where the data vary in fewer directions)")
-	flags.StringVar(&f.size, "size", "", "size that images are embedded at: HxW or HxWxC (default: the first image's, at most 64 a side)")
+	flags.StringVar(&f.size, "size", "", "size that images are embedded at: HxW or HxWxC (default: the model's, or the first image's, at most 64 a side)")
+	f.modelFlags.register(flags)
 }
 
 // check checks what can be checked before a file is opened.
@@ -32,13 +35,14 @@ func (f *embedderFlags) check(given *pflag.FlagSet) (err error) {
 	if f.shape, err = parseShape("--size", f.size); err != nil {
 		return err
 	}
+	named := strings.HasPrefix(f.embedder, onnxPrefix) || strings.HasPrefix(f.embedder, execPrefix)
 	switch {
-	case f.embedder != "" && f.embedder != "pca" && f.embedder != "column":
-		return usagef("--embedder is %q, want pca or column", f.embedder)
+	case f.embedder != "" && f.embedder != "pca" && f.embedder != "column" && !named:
+		return usagef("--embedder is %q, want pca, column, onnx:MODEL.onnx or exec:COMMAND", f.embedder)
 	case f.dim < 1:
 		return usagef("--dim is %d, want 1 or more", f.dim)
 	}
-	return nil
+	return f.modelFlags.check(f.embedder, given)
 }
 
 // An embedJob makes the embeddings of a data set, or reads those that are there.
@@ -73,10 +77,17 @@ func (e *embedJob) embed(ctx context.Context, set *storage.Dataset) (*embedded, 
 	switch {
 	case name == "column" && set.EmbeddingDim() == 0:
 		return nil, usagef("--embedder is column, but the data has no embedding column: name it with --embedding-column")
-	case name == "pca" && !set.HasImages():
-		return nil, usagef("--embedder is pca, but the data has no image column: name it with --image-column")
+	case name != "column" && !set.HasImages():
+		return nil, usagef("--embedder is %s, but the data has no image column: name it with --image-column", name)
 	case name == "column":
 		return e.readColumn(ctx, set)
+	}
+	m, err := e.openModel()
+	if err != nil {
+		return nil, err
+	}
+	if m != nil {
+		return e.embedModel(ctx, set, m)
 	}
 	return e.embedPCA(ctx, set)
 }
@@ -112,7 +123,7 @@ func (e *embedJob) readColumn(ctx context.Context, set *storage.Dataset) (*embed
 }
 
 func (e *embedJob) embedPCA(ctx context.Context, set *storage.Dataset) (*embedded, error) {
-	decode, size, err := e.decoder(ctx, set)
+	decode, size, err := e.decoder(ctx, set, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -146,10 +157,20 @@ func (e *embedJob) build(ctx context.Context, set *storage.Dataset, decode *stag
 // maxSide bounds the side of the images that are embedded when no size is given.
 const maxSide = 64
 
-// decoder decodes to --size, or to the first image's size and colours with no
-// side longer than maxSide: a function of the data, as all that is not given.
-func (e *embedJob) decoder(ctx context.Context, set *storage.Dataset) (*stages.Decode, pipeline.Shape, error) {
+// decoder decodes to what m takes where it is not nil, to --size, or to the first image's size and
+// colours with no side longer than maxSide: a function of the data, as all that
+// is not given.
+func (e *embedJob) decoder(ctx context.Context, set *storage.Dataset, m *model) (*stages.Decode, pipeline.Shape, error) {
+	if m == nil {
+		m = new(model)
+	}
 	size := e.flags.shape
+	if size.C == 0 {
+		size.C = m.shape.C
+	}
+	if size.H == 0 && m.shape.W > 0 {
+		size.H, size.W = m.shape.H, m.shape.W
+	}
 	if size.C == 0 || size.H == 0 {
 		_, info, err := firstGood(ctx, set)
 		if err != nil {
@@ -163,13 +184,16 @@ func (e *embedJob) decoder(ctx context.Context, set *storage.Dataset) (*stages.D
 			size.H, size.W = max(1, info.H*maxSide/long), max(1, info.W*maxSide/long)
 		}
 	}
+	if n := len(m.mean); n != 0 && n != size.C {
+		return nil, size, usagef("--mean and --std have %d numbers, and the images %d channels", n, size.C)
+	}
 	memory, err := e.data.bytes()
 	if err != nil {
 		return nil, size, err
 	}
 	decode, err := stages.NewDecode(stages.DecodeConfig{
 		Height: size.H, Width: size.W, Channels: size.C, MaxPixels: e.data.maxPixels,
-		Memory: memory / 2, Workers: e.data.workers, Meter: e.meter, KeepBad: e.bad != nil,
+		Mean: m.mean, Std: m.std, Memory: memory / 2, Workers: e.data.workers, Meter: e.meter, KeepBad: e.bad != nil,
 	})
 	return decode, size, err
 }

@@ -83,10 +83,18 @@ func positivesOf(c stages.MineConfig, n int64) int64 {
 // one core, from up to 64 of them spread over the data; and the dimension of
 // the embeddings.
 func (j *mineJob) timeImages(ctx context.Context, set *storage.Dataset) (perImage float64, dim int, err error) {
-	if set.EmbeddingDim() > 0 && j.flags.embedder != "pca" || !set.HasImages() {
+	if set.EmbeddingDim() > 0 && (j.flags.embedder == "" || j.flags.embedder == "column") || !set.HasImages() {
 		return 1e-6, max(set.EmbeddingDim(), 1), nil
 	}
-	decode, size, err := j.embedJob().decoder(ctx, set)
+	job := j.embedJob()
+	m, err := job.openModel()
+	if err != nil {
+		return 0, 0, err
+	}
+	if m != nil {
+		defer func() { m.close() }()
+	}
+	decode, size, err := job.decoder(ctx, set, m)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -99,10 +107,21 @@ func (j *mineJob) timeImages(ctx context.Context, set *storage.Dataset) (perImag
 		return 0, 0, err
 	}
 	start := time.Now()
-	if _, _, err := decode.Images(ctx, nil, records); err != nil {
+	_, pixels, err := decode.Images(ctx, nil, records)
+	if err != nil {
 		return 0, 0, err
 	}
 	elapsed := time.Since(start).Seconds() * float64(pipeline.Workers(j.flags.workers))
+	if m != nil {
+		embedder, err := m.embedder(ctx, size)
+		if err != nil {
+			return 0, 0, err
+		}
+		start := time.Now()
+		err = embedder.Embed(ctx, pipeline.MakeEmbeddings(n, embedder.Dim()), pixels)
+		elapsed += time.Since(start).Seconds() * float64(pipeline.Workers(j.flags.workers))
+		return elapsed / float64(n), embedder.Dim(), err
+	}
 	dim = max(1, min(j.flags.dim, set.Len()-1, size.Len()))
 	fitted := float64(min(fitSample, set.Len())) // these are decoded twice, and compared with each other
 	twice := 1 + fitted/float64(set.Len())

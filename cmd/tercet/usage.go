@@ -66,15 +66,26 @@ func message(err error) string {
 	return text
 }
 
+// hinted is an error with what can be done about it.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h hinted) Unwrap() error { return h.error }
+
 // hintFor says what can be done about err; "" where the message says it all.
 func hintFor(err error) string {
 	var (
 		split  *storage.SplitError
 		column *storage.ColumnError
 		row    *storage.RowError
+		known  hinted
 		use    *stages.UsageError
 	)
 	switch {
+	case errors.As(err, &known):
+		return known.hint
 	case errors.As(err, &use) && use.Field == "PlanConfig.Window":
 		return "allow more with --window, or with --memory, half of which it is by default; --window off plans over all rows at once"
 	case errors.As(err, new(*unfinishedError)):

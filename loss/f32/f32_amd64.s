@@ -3052,6 +3052,96 @@ row:
 	VZEROUPPER
 	RET
 
+// func repelAVX2(panel *float32, skip *uint32, rows *float32, slack *float32, counts *int32, sums *float64, edge float32, margin float32, n int, root int)
+// Requires: AVX, AVX2
+TEXT ·repelAVX2(SB), NOSPLIT, $0-72
+	MOVQ         slack+24(FP), AX
+	MOVQ         counts+32(FP), CX
+	MOVQ         sums+40(FP), DX
+	MOVQ         root+64(FP), BX
+	VBROADCASTSS edge+48(FP), Y0
+	VBROADCASTSS margin+52(FP), Y1
+	MOVQ         $0x00000000, SI
+
+lanes:
+	MOVQ    panel+0(FP), DI
+	MOVQ    skip+8(FP), R8
+	MOVQ    rows+16(FP), R9
+	MOVQ    n+56(FP), R10
+	LEAQ    (DI)(SI*8), DI
+	SHRQ    $0x02, SI
+	ADDQ    SI, R8
+	SHLQ    $0x02, SI
+	VMOVDQU (CX), Y2
+
+row:
+	VBROADCASTSS (R9), Y3
+	VADDPS       (DI), Y3, Y3
+	VBROADCASTSS 4(R9), Y4
+	VADDPS       (AX), Y4, Y4
+	VSUBPS       Y0, Y3, Y5
+	VANDPS       absMask<>+0(SB), Y5, Y5
+	VMULPS       resolution<>+0(SB), Y3, Y6
+	VMINPS       Y6, Y5, Y5
+	VCMPPS       $0x02, Y4, Y5, Y5
+	MOVBLZX      (R8), R11
+	VMOVD        R11, X6
+	VPBROADCASTD X6, Y6
+	VPAND        laneBits<>+0(SB), Y6, Y6
+	VPCMPEQD     laneBits<>+0(SB), Y6, Y6
+	VANDNPS      Y5, Y6, Y4
+	VMOVMSKPS    Y4, R11
+	MOVB         R11, (R8)
+	VORPS        Y5, Y6, Y6
+	VBLENDVPS    Y6, infinities<>+0(SB), Y3, Y3
+	VCMPPS       $0x01, Y0, Y3, Y5
+	VPSUBD       Y5, Y2, Y2
+	TESTQ        BX, BX
+	JZ           square
+	VSQRTPS      Y3, Y3
+
+square:
+	VSUBPS  Y3, Y1, Y7
+	VANDPS  Y5, Y7, Y7
+	VMOVAPS Y7, Y4
+	TESTQ   BX, BX
+	JZ      store
+	VDIVPS  Y3, Y7, Y4
+
+store:
+	VMOVUPS      Y4, (DI)
+	VANDNPS      Y3, Y6, Y3
+	VCVTPS2PD    X3, Y5
+	VADDPD       (DX), Y5, Y5
+	VMOVUPD      Y5, (DX)
+	VCVTPS2PD    X7, Y5
+	VMULPD       Y5, Y5, Y5
+	VADDPD       256(DX), Y5, Y5
+	VMOVUPD      Y5, 256(DX)
+	VEXTRACTF128 $0x01, Y3, X5
+	VCVTPS2PD    X5, Y5
+	VADDPD       32(DX), Y5, Y5
+	VMOVUPD      Y5, 32(DX)
+	VEXTRACTF128 $0x01, Y7, X5
+	VCVTPS2PD    X5, Y5
+	VMULPD       Y5, Y5, Y5
+	VADDPD       288(DX), Y5, Y5
+	VMOVUPD      Y5, 288(DX)
+	ADDQ         $0x00000080, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x08, R9
+	DECQ         R10
+	JNZ          row
+	VMOVDQU      Y2, (CX)
+	ADDQ         $0x20, AX
+	ADDQ         $0x20, CX
+	ADDQ         $0x40, DX
+	ADDQ         $0x04, SI
+	CMPQ         SI, $0x10
+	JLT          lanes
+	VZEROUPPER
+	RET
+
 // func peakAVX512(n int)
 // Requires: AVX, AVX512DQ, AVX512F
 TEXT ·peakAVX512(SB), NOSPLIT, $0-8

@@ -43,3 +43,7 @@ func hinge(panel []float32, skip []uint32, rows, lanes []float32, counts []int32
 func nearest(best, panel []float32, skip []uint32, rows, slack []float32) {
 	nearestGeneric(best, panel, skip, rows, slack)
 }
+
+func repel(panel []float32, skip []uint32, rows, slack []float32, counts []int32, sums []float64, edge, margin float32, root bool) {
+	repelGeneric(panel, skip, rows, slack, counts, sums, edge, margin, root)
+}

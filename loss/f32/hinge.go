@@ -71,35 +71,7 @@ func Repel(panel []float32, skip []uint32, rows, slack []float32, counts []int32
 	if len(panel) != n*PanelColumns || len(rows) != 2*n || len(slack) != PanelColumns || len(counts) != PanelColumns || len(sums) != 2*PanelColumns {
 		panic(fmt.Sprintf("f32: Repel of a panel of %d values, %d rows in %d, %d slacks, %d counts and %d sums", len(panel), n, len(rows), len(slack), len(counts), len(sums)))
 	}
-	const w = PanelColumns
-	for j, skipped := range skip {
-		norm, rowSlack, values := rows[2*j], rows[2*j+1], panel[j*w:][:w]
-		var undecided uint32
-		for i, v := range values {
-			x, slack := v+norm, slack[i]+rowSlack
-			values[i] = 0
-			if skipped>>i&1 != 0 {
-				continue
-			}
-			if abs(x-edge) <= slack || float32(Resolution*x) <= slack {
-				undecided |= 1 << i
-				continue
-			}
-			d := x
-			if root {
-				d = sqrt(x)
-			}
-			sums[i] += float64(d)
-			if x < edge {
-				t := margin - d
-				counts[i]++
-				sums[w+i] += float64(t) * float64(t) // exact
-				if root {
-					t /= d
-				}
-				values[i] = t
-			}
-		}
-		skip[j] = undecided
+	if n > 0 {
+		repel(panel, skip, rows, slack, counts, sums, edge, margin, root)
 	}
 }

@@ -78,6 +78,40 @@ func nearestGeneric(best, panel []float32, skip []uint32, rows, slack []float32)
 	}
 }
 
+func repelGeneric(panel []float32, skip []uint32, rows, slack []float32, counts []int32, sums []float64, edge, margin float32, root bool) {
+	const w = PanelColumns
+	for j, skipped := range skip {
+		norm, rowSlack, values := rows[2*j], rows[2*j+1], panel[j*w:][:w]
+		var undecided uint32
+		for i, v := range values {
+			x, slack := v+norm, slack[i]+rowSlack
+			values[i] = 0
+			if skipped>>i&1 != 0 {
+				continue
+			}
+			if min(abs(x-edge), float32(Resolution*x)) <= slack {
+				undecided |= 1 << i
+				continue
+			}
+			d := x
+			if root {
+				d = sqrt(x)
+			}
+			sums[i] += float64(d)
+			if x < edge {
+				t := margin - d
+				counts[i]++
+				sums[w+i] += float64(t) * float64(t) // exact
+				if root {
+					t /= d
+				}
+				values[i] = t
+			}
+		}
+		skip[j] = undecided
+	}
+}
+
 func abs(x float32) float32 { return math.Float32frombits(math.Float32bits(x) &^ (1 << 31)) }
 
 // sqrt is √x rounded once: that of float64 is near enough for its rounding not to matter.

@@ -251,3 +251,77 @@ func BenchmarkPanels(b *testing.B) {
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n/PanelColumns, "ns/value")
 	})
 }
+
+func TestRepel(t *testing.T) {
+	const w = PanelColumns
+	undecided, below := 0, 0
+	for n := range 40 {
+		for _, root := range []bool{false, true} {
+			r := rand.New(rand.NewPCG(uint64(n), 2))
+			in := randomPanel(r, n, 1)
+			rows, slack := make([]float32, 2*n), in.lanes[:w]
+			for j := range n {
+				copy(rows[2*j:], in.rows[3*j:][:2])
+			}
+			edge := float32(r.IntN(16)) / 4
+			margin := edge
+			if root {
+				margin = sqrt(edge)
+			}
+			want := in.clone()
+			counts, sums := make([]int32, w), make([]float64, 2*w)
+			repelGeneric(want.panel, want.skip, rows, slack, counts, sums, edge, margin, root)
+			for i := range w {
+				var count int32
+				var sum, squares float64
+				for j := range n {
+					x, slack := in.panel[j*w+i]+rows[2*j], slack[i]+rows[2*j+1]
+					skipped := in.skip[j]>>i&1 == 1
+					near := abs(x-edge) <= slack || x*Resolution <= slack
+					if got := want.skip[j]>>i&1 == 1; got != (near && !skipped) {
+						t.Fatalf("n=%d row %d, lane %d: undecided is %v", n, j, i, got)
+					}
+					var out float32
+					if !near && !skipped {
+						d := x
+						if root {
+							d = sqrt(x)
+						}
+						sum += float64(d)
+						if x < edge {
+							count++
+							out = margin - d
+							squares += float64(out) * float64(out)
+							if root {
+								out /= d
+							}
+						}
+					}
+					if near && !skipped {
+						undecided++
+					}
+					if want.panel[j*w+i] != out {
+						t.Fatalf("n=%d row %d, lane %d: %v, want %v", n, j, i, want.panel[j*w+i], out)
+					}
+				}
+				below += int(count)
+				if counts[i] != count || sums[i] != sum || sums[w+i] != squares {
+					t.Fatalf("n=%d lane %d: %d, %v, %v, want %d, %v, %v", n, i, counts[i], sums[i], sums[w+i], count, sum, squares)
+				}
+			}
+			for name, use := range bodiesHere() {
+				got := in.clone()
+				c, s := make([]int32, w), make([]float64, 2*w)
+				restore := use()
+				Repel(got.panel, got.skip, rows, slack, c, s, edge, margin, root)
+				restore()
+				if !slices.Equal(c, counts) || !slices.Equal(s, sums) || !slices.Equal(got.skip, want.skip) || !slices.Equal(floatBits(got.panel), floatBits(want.panel)) {
+					t.Fatalf("%s differs from Go: n=%d root=%v", name, n, root)
+				}
+			}
+		}
+	}
+	if undecided < 100 || below < 1000 {
+		t.Errorf("%d undecided and %d below the edge: nothing was tested", undecided, below)
+	}
+}

@@ -31,6 +31,19 @@ type lanes struct {
 	abs, bits, inf Mem
 }
 
+// start begins a pass for the lanes of a group, which is 0, 4, 8 or 12.
+func (l lanes) start(group reg.GPVirtual) (panel, skip, row, n reg.Register) {
+	panel = Load(Param("panel"), GP64())
+	skip = Load(Param("skip"), GP64())
+	row = Load(Param("rows"), GP64())
+	n = Load(Param("n"), GP64())
+	LEAQ(Mem{Base: panel, Index: group, Scale: 8}, panel)
+	SHRQ(Imm(2), group) // a byte of skip
+	ADDQ(group, skip)
+	SHLQ(Imm(2), group)
+	return panel, skip, row, n
+}
+
 // expand leaves in mask the lanes that a byte of skip names.
 func (l lanes) expand(skip Mem, mask reg.VecVirtual) {
 	b := GP32()
@@ -66,14 +79,7 @@ func hinge(l lanes, rho Mem) {
 	MOVQ(U32(0), group)
 
 	Label("lanes")
-	panel := Load(Param("panel"), GP64())
-	skip := Load(Param("skip"), GP64())
-	row := Load(Param("rows"), GP64())
-	n := Load(Param("n"), GP64())
-	LEAQ(Mem{Base: panel, Index: group, Scale: 8}, panel)
-	SHRQ(Imm(2), group) // 0, 1, 2, 3 times 4 to a byte of skip
-	ADDQ(group, skip)
-	SHLQ(Imm(2), group)
+	panel, skip, row, n := l.start(group)
 	var d, w [2]reg.VecVirtual
 	for i := range 2 {
 		d[i], w[i] = YMM(), YMM()
@@ -199,14 +205,7 @@ func nearest(l lanes) {
 	MOVQ(U32(0), group)
 
 	Label("lanes")
-	panel := Load(Param("panel"), GP64())
-	skip := Load(Param("skip"), GP64())
-	row := Load(Param("rows"), GP64())
-	n := Load(Param("n"), GP64())
-	LEAQ(Mem{Base: panel, Index: group, Scale: 8}, panel)
-	SHRQ(Imm(2), group)
-	ADDQ(group, skip)
-	SHLQ(Imm(2), group)
+	panel, skip, row, n := l.start(group)
 	low, mine := YMM(), YMM()
 	VMOVUPS(Mem{Base: best}, low)
 	VMOVUPS(Mem{Base: slack}, mine)
@@ -244,6 +243,89 @@ func nearest(l lanes) {
 	RET()
 }
 
+func repel(l lanes, rho Mem) {
+	TEXT("repelAVX2", NOSPLIT, "func(panel *float32, skip *uint32, rows, slack *float32, counts *int32, sums *float64, edge, margin float32, n, root int)")
+	Doc("repelAVX2 is repelGeneric.")
+	slack := Load(Param("slack"), GP64())
+	counts := Load(Param("counts"), GP64())
+	sums := Load(Param("sums"), GP64())
+	root := Load(Param("root"), GP64())
+	edge, margin := broadcast("edge", YMM()), broadcast("margin", YMM())
+	group := GP64()
+	MOVQ(U32(0), group)
+
+	Label("lanes")
+	panel, skip, row, n := l.start(group)
+	count := YMM()
+	VMOVDQU(Mem{Base: counts}, count)
+	at := func(of, half int) Mem { return Mem{Base: sums, Disp: 8*32*of + 32*half} }
+
+	Label("row")
+	x, s, t, blank, far := YMM(), YMM(), YMM(), YMM(), YMM()
+	VBROADCASTSS(Mem{Base: row}, x)
+	VADDPS(Mem{Base: panel}, x, x)
+	VBROADCASTSS(Mem{Base: row, Disp: 4}, s)
+	VADDPS(Mem{Base: slack}, s, s)
+	VSUBPS(edge, x, t)
+	VANDPS(l.abs, t, t)
+	VMULPS(rho, x, far)
+	VMINPS(far, t, t)
+	VCMPPS(lessOrEqual, s, t, t)
+	l.expand(Mem{Base: skip}, blank)
+	VANDNPS(t, blank, s)
+	b := GP32()
+	VMOVMSKPS(s, b)
+	MOVB(b.As8(), Mem{Base: skip})
+	VORPS(t, blank, blank)
+	VBLENDVPS(blank, l.inf, x, x)
+	VCMPPS(less, edge, x, t) // below the edge, and not blank
+	VPSUBD(t, count, count)
+	TESTQ(root, root)
+	JZ(LabelRef("square"))
+	VSQRTPS(x, x)
+	Label("square")
+	gap := YMM()
+	VSUBPS(x, margin, gap)
+	VANDPS(t, gap, gap)
+	VMOVAPS(gap, s)
+	TESTQ(root, root)
+	JZ(LabelRef("store"))
+	VDIVPS(x, gap, s)
+	Label("store")
+	VMOVUPS(s, Mem{Base: panel})
+	VANDNPS(x, blank, x)
+	for half := range 2 {
+		for of, from := range []reg.VecVirtual{x, gap} {
+			if half == 0 {
+				VCVTPS2PD(from.AsX(), t)
+			} else {
+				VEXTRACTF128(Imm(1), from, t.AsX())
+				VCVTPS2PD(t.AsX(), t)
+			}
+			if of == 1 {
+				VMULPD(t, t, t)
+			}
+			VADDPD(at(of, half), t, t)
+			VMOVUPD(t, at(of, half))
+		}
+	}
+	ADDQ(U32(laneBytes), panel)
+	ADDQ(Imm(4), skip)
+	ADDQ(Imm(8), row)
+	DECQ(n)
+	JNZ(LabelRef("row"))
+
+	VMOVDQU(count, Mem{Base: counts})
+	ADDQ(Imm(32), slack)
+	ADDQ(Imm(32), counts)
+	ADDQ(Imm(64), sums)
+	ADDQ(Imm(4), group)
+	CMPQ(group, Imm(16))
+	JLT(LabelRef("lanes"))
+	VZEROUPPER()
+	RET()
+}
+
 func panelKernels() {
 	l := lanes{
 		abs:  eight("absMask", func(int) uint32 { return 1<<31 - 1 }),
@@ -254,4 +336,5 @@ func panelKernels() {
 	hinge(l, rho)
 	hinge512(l, rho)
 	nearest(l)
+	repel(l, rho)
 }
