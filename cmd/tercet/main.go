@@ -103,7 +103,7 @@ TERCET_PER_PAIR=2. A flag on the command line wins.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().StringVar(&format, "log-format", "text", "log lines on standard error: text or json")
 	root.PersistentFlags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	root.AddCommand(newPrep(), newInspect(), newMine(), newVerify(), newVersion())
+	root.AddCommand(newPrep(), newInspect(), newMine(), newCompare(), newVerify(), newVersion())
 	return root
 }
 

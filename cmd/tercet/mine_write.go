@@ -111,7 +111,7 @@ func (j *mineJob) newPlan(ctx context.Context, set *storage.Dataset) (*stages.Pl
 }
 
 // write mines, writes the file and says what it holds.
-func (j *mineJob) write(ctx context.Context, set *storage.Dataset, emb *embedded, job *storage.Job) (*summary, error) {
+func (j *mineJob) write(ctx context.Context, set *storage.Dataset, emb *embedded, job *storage.Job, watched *health) (*summary, error) {
 	m, err := j.mined(set, emb)
 	if err != nil {
 		return nil, err
@@ -120,6 +120,9 @@ func (j *mineJob) write(ctx context.Context, set *storage.Dataset, emb *embedded
 	cfg := storage.TripletConfig{Path: j.flags.out, Overwrite: j.flags.overwrite, Meta: j.meta(set, emb)}
 	if done, rows, counts, err := j.there(cfg.Meta); done || err != nil {
 		return j.foundThere(cfg.Meta, rows, counts), err
+	}
+	if err := watched.watch(m, emb, cfg.Meta); err != nil {
+		return nil, err
 	}
 	mark, err := m.mineParts(ctx, job, j.minedFrom(emb))
 	if err != nil {
@@ -135,6 +138,7 @@ func (j *mineJob) write(ctx context.Context, set *storage.Dataset, emb *embedded
 	if err != nil {
 		return nil, err
 	}
+	watched.settled(j.mine.Scope, m.report())
 	return j.summarise(set, emb, m.report(), cfg.Meta, rows), nil
 }
 
@@ -220,7 +224,7 @@ func (j *mineJob) planned(set *storage.Dataset) pipeline.TripletMeta {
 	s := j.mine
 	meta := pipeline.TripletMeta{
 		FormatVersion: storage.TripletFormat, Content: j.flags.emit, Scope: s.Scope.String(), Rule: s.Rule.String(), Pick: s.Pick.String(),
-		PerPair: s.PerPair, Positives: s.Positives, PositivesBy: s.PositivesBy.String(),
+		PerPair: s.PerPair, Candidates: s.Candidates, Positives: s.Positives, PositivesBy: s.PositivesBy.String(),
 		Loss: "triplet", Margin: s.Loss.Margin, Distance: s.Loss.Distance.String(), Seed: s.Seed,
 		DataDigest: set.Digest(), Rows: int64(set.Len()), Classes: len(classesOf(set)), Guards: s.Guards.Names(),
 	}

@@ -107,12 +107,15 @@ func (s *summary) print(out io.Writer) error {
 		left := w.Few + w.Rest + w.Over
 		line("windows", "%s of up to %s of images; %s rows (%.2f %%) left out of an epoch (tercet inspect --window %d says why)", count(int64(w.Windows)), bytesOf(w.Bytes), count(left), percent(left, m.Rows), w.Budget)
 	}
+	if r.Candidates > 0 {
+		line("candidates", "%s of %s rows; in the bands of some pairs they are %s of %s negatives (%.2f %%)", count(r.Candidates), count(m.Rows), count(r.BandSeen), count(r.BandWhole), percent(r.BandSeen, r.BandWhole))
+	}
 	line("pairs", "%s", count(r.Pairs))
 	line("triplets", "%s: %s hard, %s semi-hard, %s easy", count(r.Triplets), count(r.Hard), count(r.SemiHard), count(r.Easy))
 	line("pairs without", "%s (%.2f %%): %s nothing in the band, %s all guarded, %s no other class", count(r.Empty()), percent(r.Empty(), r.Pairs), count(r.NoCandidate), count(r.AllGuarded), count(r.NoNegative))
 	line("distances", "mean d_ap %.4f, mean d_an %.4f (%s)", s.MeanAP, s.MeanAN, m.Distance)
 	if g := r.Guarded; g != (stages.GuardCounts{}) {
-		line("kept out", "%s same image, %s same group, %s below the floor, %s near the nearest positive, %s first ranks, %s over the class cap", count(g.SameImage), count(g.SameGroup), count(g.Floor), count(g.Relative), count(g.SkipRanks), count(g.ClassCap))
+		line("kept out", "%s same image, %s same group, %s below the floor, %s near the nearest positive, %s first ranks, %s over a cap", count(g.SameImage), count(g.SameGroup), count(g.Floor), count(g.Relative), count(g.SkipRanks), count(g.AnchorCap+g.NegativeCap+g.ClassCap))
 	}
 	if r.Unknown+r.Singles+r.Conflicting > 0 {
 		line("not mined", "%s rows of unknown class; %s classes of one image (negatives only); %s images under two classes", count(r.Unknown), count(r.Singles), count(r.Conflicting))
