@@ -295,9 +295,6 @@ func (v *Verdict) snapshot(ctx context.Context, path string) error {
 		if schema.meta[metaKey] != s.metadata(metaKey) || fmt.Sprint(schema.fields) != fmt.Sprint(fields) {
 			return fmt.Errorf("%w: the schema at its beginning is not the one at its end", ErrCorrupt)
 		}
-		if meta.Blocks != nil && len(meta.Blocks) != len(s.rows) {
-			return fmt.Errorf("%w: %d record batches, want %d", ErrCorrupt, len(s.rows), len(meta.Blocks))
-		}
 		return nil
 	})
 	if err != nil {
@@ -329,54 +326,37 @@ func (v *Verdict) snapshot(ctx context.Context, path string) error {
 	return v.damaged(s, meta, digest)
 }
 
-// damaged names the record batches whose rows are not those that were written.
+// damaged names the rows that are not those that were written, as far as the
+// digests of the blocks tell.
 func (v *Verdict) damaged(s *arrowShard, meta SnapshotMeta, digest string) error {
-	found, first := len(v.Faults), int64(0)
-	for g, want := range meta.Blocks {
+	found, first, size := len(v.Faults), int64(0), int64(blockRows(meta.Dim))
+	block, at := sha256.New(), int64(0) // of the block that holds row at
+	for g, rows := range s.rows {
 		values, err := s.snapshotRows(g, first, meta.Dim)
-		if err == nil {
-			err = guardRead(s.path(), g, func() error {
-				if sum := sha256.Sum256(values); hex.EncodeToString(sum[:sha256.Size/2]) != want {
-					return fmt.Errorf("%w: the digest of its rows is %x, want %s", ErrCorrupt, sum[:sha256.Size/2], want)
-				}
-				return nil
-			})
+		if err != nil {
+			return v.fault(err)
 		}
-		if err := v.fault(err); err != nil {
-			return err
+		for row := int64(0); row < rows; {
+			n := min(size-at%size, rows-row)
+			err := guardRead(s.path(), g, func() error { block.Write(values[4*int64(meta.Dim)*row:][:4*int64(meta.Dim)*n]); return nil })
+			if err != nil {
+				return v.fault(err)
+			}
+			row, at = row+n, at+n
+			if at%size != 0 && at < meta.Rows {
+				continue
+			}
+			have := hex.EncodeToString(block.Sum(nil)[:sha256.Size/2])
+			if i := (at - 1) / size; i < int64(len(meta.Blocks)) && have != meta.Blocks[i] {
+				err := fmt.Errorf("%w: one of the %d rows from here on: their digest is %s, want %s", ErrCorrupt, n, have, meta.Blocks[i])
+				v.Faults = append(v.Faults, readFault(s.path(), g, row-n, err))
+			}
+			block.Reset()
 		}
-		first += s.rows[g]
+		first += rows
 	}
 	if len(v.Faults) > found {
 		return nil
 	}
 	return v.fault(readFault(s.path(), -1, -1, fmt.Errorf("%w: the digest of its rows and metadata is %s, want %s", ErrCorrupt, digest, meta.Digest)))
-}
-
-// snapshotRows are the bytes of the embeddings of a record batch whose ids go on
-// at first.
-func (s *arrowShard) snapshotRows(group int, first int64, dim int) (values []byte, err error) {
-	err = guardRead(s.path(), group, func() error {
-		b := &s.index.batches[group]
-		var cur arrowCursor
-		ids, err := b.vector(&cur, s.index.schema.fields[0], nil, b.rows, &budget{limit: s.limit})
-		if err != nil {
-			return err
-		}
-		lists, err := b.vector(&cur, s.index.schema.fields[1], nil, b.rows, &budget{limit: s.limit})
-		if err != nil {
-			return err
-		}
-		if ids.valid != nil || lists.valid != nil || lists.children[0].valid != nil {
-			return fmt.Errorf("%w: it has nulls", ErrCorrupt)
-		}
-		for i := range b.rows {
-			if id, err := ids.int(i); err != nil || id != first+i {
-				return fmt.Errorf("%w: row %d: id is %d, want %d", ErrCorrupt, i, id, first+i)
-			}
-		}
-		values = lists.children[0].values[:4*int64(dim)*b.rows]
-		return nil
-	})
-	return values, err
 }
