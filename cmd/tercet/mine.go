@@ -21,6 +21,7 @@ type mineFlags struct {
 	distance          string
 	seed              uint64
 	batches           int64
+	stream            bool
 	rank, world       int
 	emit              string
 	pairMargin        float64
@@ -61,6 +62,7 @@ func (f *mineFlags) register(flags *pflag.FlagSet) {
 	f.planFlags.register(flags, " (scope batch)")
 	flags.Int64Var(&f.batches, "batches", 0, "how many batches to mine (scope batch; default: one epoch)")
 
+	flags.BoolVar(&f.stream, "stream", false, "mine batches of the rows of an Arrow stream as they arrive, until --batches or its end, within a quarter of --memory (scope batch)")
 	flags.IntVar(&f.rank, "rank", 0, "mine the batches of one of --world ranks, from 0: every world-th batch (scope batch)")
 	flags.IntVar(&f.world, "world", 1, "how many ranks share the batches; those that do not fill a step are left out (scope batch)")
 
@@ -87,6 +89,7 @@ const mineExamples = `  tercet mine data/train-*.parquet -o triplets.parquet
   tercet mine data --distance cosine --margin 0.1 --pick nearest --per-pair 2 -o triplets.parquet
   tercet mine data --emit pairs -o pairs.parquet
   tercet mine data -o triplets.parquet --resume
+  producer | tercet mine - --stream --scope batch --batches 1000 -o triplets.parquet
   tercet mine data --dry-run`
 
 func newMine() *cobra.Command {

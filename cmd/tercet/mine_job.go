@@ -87,6 +87,11 @@ func newMineJob(f *mineFlags, given *pflag.FlagSet) (*mineJob, error) {
 	case f.saveEmbeddings != "" && filepath.Clean(f.saveEmbeddings) == filepath.Clean(f.out):
 		return nil, usagef("--save-embeddings and --output name the same file")
 	}
+	if f.stream {
+		if err := j.checkStream(); err != nil {
+			return nil, err
+		}
+	}
 	return j, j.resolve()
 }
 
@@ -111,6 +116,9 @@ func (j *mineJob) listsAll() bool {
 
 // run does the job.
 func (j *mineJob) run(ctx context.Context, paths []string) error {
+	if j.flags.stream {
+		return j.mineStream(ctx, paths)
+	}
 	j.flags.keepBad = j.flags.policy != stages.FailOnBad
 	set, err := j.flags.open(ctx, paths)
 	if err != nil {
@@ -173,6 +181,7 @@ func (j *mineJob) embedAndWrite(ctx context.Context, set *storage.Dataset, job *
 	if err := j.flags.report(j.bad, j.flags.overwrite || j.flags.resume, err); err != nil {
 		return nil, err
 	}
+	defer emb.Close()
 	if err := j.save(set, emb); err != nil {
 		return nil, err
 	}
@@ -192,9 +201,7 @@ func (j *mineJob) save(set *storage.Dataset, emb *embedded) error {
 	if j.flags.saveEmbeddings == "" {
 		return nil
 	}
-	meta := storage.SnapshotMeta{
-		DataDigest: set.Digest(), Embedder: emb.name, Fingerprint: emb.Fingerprint, Normalised: emb.Normalised, Fit: emb.fit,
-	}
+	meta := emb.meta(set)
 	_, err := storage.WriteSnapshot(j.flags.saveEmbeddings, meta, emb.Embeddings, j.flags.overwrite)
 	if errors.Is(err, storage.ErrExists) && j.flags.resume {
 		_, _, err = storage.ReadSnapshot(j.flags.saveEmbeddings, meta) // of the process that was interrupted

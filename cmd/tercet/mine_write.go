@@ -210,9 +210,7 @@ func drain[T any](ctx context.Context, f pipeline.Flow[T], write func([]T) error
 func (j *mineJob) meta(set *storage.Dataset, emb *embedded) pipeline.TripletMeta {
 	meta := j.planned(set)
 	meta.Normalised, meta.Embedder, meta.Fingerprint, meta.Dim = emb.Normalised, emb.name, emb.Fingerprint, emb.Embeddings.Dim
-	if z := emb.size; z.Len() > 0 {
-		meta.ImageSize = fmt.Sprintf("%dx%dx%d", z.H, z.W, z.C)
-	}
+	meta.ImageSize = sizeText(emb.size)
 	if j.bad != nil {
 		meta.BadRows = int64(j.bad.Len())
 	}
@@ -221,16 +219,8 @@ func (j *mineJob) meta(set *storage.Dataset, emb *embedded) pipeline.TripletMeta
 
 // planned is what of that is known before anything is embedded.
 func (j *mineJob) planned(set *storage.Dataset) pipeline.TripletMeta {
-	s := j.mine
-	meta := pipeline.TripletMeta{
-		FormatVersion: storage.TripletFormat, Content: j.flags.emit, Scope: s.Scope.String(), Rule: s.Rule.String(), Pick: s.Pick.String(),
-		PerPair: s.PerPair, Candidates: s.Candidates, Positives: s.Positives, PositivesBy: s.PositivesBy.String(),
-		Loss: "triplet", Margin: s.Loss.Margin, Distance: s.Loss.Distance.String(), Seed: s.Seed,
-		DataDigest: set.Digest(), Rows: int64(set.Len()), Classes: len(classesOf(set)), Guards: s.Guards.Names(),
-	}
-	if j.flags.emit == "pairs" {
-		meta.Loss, meta.PairMargin, meta.PairLabels = "contrastive", j.flags.pairMargin, storage.PairLabels
-	}
+	meta := j.described()
+	meta.DataDigest, meta.Rows, meta.Classes = set.Digest(), int64(set.Len()), len(classesOf(set))
 	if j.bad != nil {
 		meta.OnBadRow = j.flags.policy.String()
 	}
@@ -242,6 +232,21 @@ func (j *mineJob) planned(set *storage.Dataset) pipeline.TripletMeta {
 		if j.flags.world > 1 {
 			meta.Rank, meta.World = j.flags.rank, j.flags.world
 		}
+	}
+	return meta
+}
+
+// described is what of that the flags say.
+func (j *mineJob) described() pipeline.TripletMeta {
+	s := j.mine
+	meta := pipeline.TripletMeta{
+		FormatVersion: storage.TripletFormat, Content: j.flags.emit, Scope: s.Scope.String(), Rule: s.Rule.String(), Pick: s.Pick.String(),
+		PerPair: s.PerPair, Candidates: s.Candidates, Positives: s.Positives, PositivesBy: s.PositivesBy.String(),
+		Loss: "triplet", Margin: s.Loss.Margin, Distance: s.Loss.Distance.String(), Seed: s.Seed,
+		Guards: s.Guards.Names(),
+	}
+	if j.flags.emit == "pairs" {
+		meta.Loss, meta.PairMargin, meta.PairLabels = "contrastive", j.flags.pairMargin, storage.PairLabels
 	}
 	return meta
 }
@@ -258,16 +263,9 @@ func (j *mineJob) tryOutputs(set *storage.Dataset) error {
 	if j.goesOnBehind() {
 		return nil
 	}
-	w, err := storage.NewTripletWriter(storage.TripletConfig{
-		Path: j.flags.out, Overwrite: j.flags.overwrite, Meta: pipeline.TripletMeta{Scope: j.mine.Scope.String()},
-	})
-	if errors.Is(err, storage.ErrUnsupported) {
-		return usagef("--output: %w", err)
-	}
-	if err != nil {
+	if err := j.tryOutput(); err != nil {
 		return err
 	}
-	w.Abort()
 	if _, err := os.Lstat(j.flags.badRows); j.bad != nil && !(err == nil && j.flags.resume) {
 		draft, err := storage.NewDraft(storage.OS, j.flags.badRows, j.flags.overwrite)
 		if err != nil {
@@ -283,6 +281,21 @@ func (j *mineJob) tryOutputs(set *storage.Dataset) error {
 		return fmt.Errorf("--save-embeddings: %w", err)
 	}
 	draft.Abort()
+	return nil
+}
+
+// tryOutput is tryOutputs for the file alone.
+func (j *mineJob) tryOutput() error {
+	w, err := storage.NewTripletWriter(storage.TripletConfig{
+		Path: j.flags.out, Overwrite: j.flags.overwrite, Meta: pipeline.TripletMeta{Scope: j.mine.Scope.String()},
+	})
+	if errors.Is(err, storage.ErrUnsupported) {
+		return usagef("--output: %w", err)
+	}
+	if err != nil {
+		return err
+	}
+	w.Abort()
 	return nil
 }
 
