@@ -203,6 +203,10 @@ func (v *Verdict) frames(ctx context.Context, path string, workers int) error {
 	}
 	meta, size, err := checkFrames(path, string(v.Kind))
 	v.Rows, v.Bytes = meta.FileRows, size
+	if at, ok := errors.AsType[*RowError](err); ok && errors.Is(err, ErrMemory) {
+		// The budget for a file of ours is what such files take, so it is the file that lies.
+		err = &RowError{Location: at.Location, Err: fmt.Errorf("%w: %v", ErrCorrupt, at.Err)}
+	}
 	return v.fault(err)
 }
 
