@@ -39,3 +39,11 @@ func nearest(best, panel []float32, skip []uint32, rows, slack []float32) {
 func repel(panel []float32, skip []uint32, rows, slack []float32, counts []int32, sums []float64, edge, margin float32, root bool) {
 	repelGeneric(panel, skip, rows, slack, counts, sums, edge, margin, root)
 }
+
+func quantiseWhole(dst []int8, x []float32, inverse float32) { quantiseGeneric(dst, x, inverse) }
+
+func hasInt8() bool { return false }
+
+func productInt8(dst, init []float32, correction []int32, rows []uint8, columns []int8, quads int, scale float32) {
+	productInt8Generic(dst, init, correction, rows, columns, quads, scale)
+}

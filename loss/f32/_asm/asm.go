@@ -31,6 +31,8 @@ func main() {
 	siftAVX512()
 	siftAVX2()
 	panelKernels()
+	productVNNI()
+	quantise()
 	peak("peakAVX512", func() reg.VecVirtual { return ZMM() }, 24)
 	peak("peakAVX2", func() reg.VecVirtual { return YMM() }, 12)
 	Generate()
