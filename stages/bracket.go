@@ -22,12 +22,17 @@ import (
 // t − ‖a‖² less that error grows with d from d = 2ρ‖a‖/(1−ρ) on, and before is
 // nowhere more than 4ρ²‖a‖²/(1−ρ) below what it was at 0: what holds at an edge
 // with that added holds for all candidates beyond it.
+//
+// Where rows were made bytes, both are off by a vector of at most length E, and
+// the product by 2E(‖a‖ + ‖n‖ + E) more, at distance d at most 2E(2‖a‖ + d + E);
+// t less that falls only up to d = E, by E².
 type screen struct {
 	dist           loss.Distance
 	rel, abs       float64
 	scale          float64 // of squares: that of rows, squared
 	square, length float64 // of the anchor, scaled
 	blind          bool    // too many dimensions for the bound
+	coarse         float64 // rows are off by at most this length: see quantum
 }
 
 // maxUnit is how far the squared length of a row may be from 1 under Cosine.
@@ -78,13 +83,14 @@ func (s *screen) value(t float64) float64 {
 // there and in the mining distance itself.
 func (s *screen) wrong(t float64) float64 {
 	const slack = 0x1p-46
+	e := s.coarse
 	if s.dist == loss.Cosine {
-		return s.rel*2*(1+maxUnit) + s.abs + slack
+		return s.rel*2*(1+maxUnit) + s.abs + slack + 4*e*(1+maxUnit) + 2*e*e
 	}
 	t = max(t, 0)
 	d := math.Sqrt(t)
 	rho := s.rel + 2*roundoff // ‖n‖² is rounded as well
-	return rho*(3*s.square+4*s.length*d+t) + 8*rho*rho*s.square + 8*s.abs*(1+s.length+d) + slack*(s.square+t)
+	return rho*(3*s.square+4*s.length*d+t) + 8*rho*rho*s.square + 8*s.abs*(1+s.length+d) + slack*(s.square+t) + 2*e*(2*s.length+d) + 3*e*e
 }
 
 // around brackets a distance: a value below low means that the mining distance

@@ -3,6 +3,7 @@ package stages
 import (
 	"slices"
 
+	"github.com/tercet-ml/tercet/loss"
 	"github.com/tercet-ml/tercet/loss/f32"
 )
 
@@ -193,12 +194,41 @@ func (s *search) guarded(p *pair, row int, id int64, v float32) bool {
 }
 
 // inside reports whether the candidate is in p's band: at once where the
-// screen is sure, by the mining distance where it is not.
+// screen is sure, by its distance in float32 where that is, and by the mining
+// distance where it is not.
 func (s *search) inside(p *pair, row int, v float32) bool {
 	if p.inLo <= v && v <= p.inHi {
 		return true
 	}
+	if s.cached != row && s.screen.scale == 1 {
+		low, high := s.measured(row)
+		switch lo, hi := s.screen.unit(p.lo), s.screen.unit(p.hi); {
+		case lo <= low && high <= hi:
+			return true
+		case high < lo || low > hi:
+			return false
+		}
+	}
 	return p.holds(s.decide(row))
+}
+
+// measured brackets t of the candidate by its own distance in float32, which is
+// far closer than that of a product: see [f32.SqEuclideanError].
+func (s *search) measured(row int) (low, high float64) {
+	const slack = 0x1p-46
+	x := s.candidates.emb.Row(row)
+	if s.cfg.Loss.Distance == loss.Cosine {
+		if s.second != row {
+			s.second, s.closer = row, float64(f32.Dot(s.point, x))
+		}
+		e := s.direct.rel*(1+maxUnit) + s.direct.abs + slack
+		return 1 - s.closer - e, 1 - s.closer + e
+	}
+	if s.second != row {
+		s.second, s.closer = row, float64(f32.SqEuclidean(s.point, x))
+	}
+	e := s.closer*(s.direct.rel+slack) + s.direct.abs
+	return s.closer - e, s.closer + e
 }
 
 // decide is the mining distance of the candidate.

@@ -21,6 +21,7 @@ type ScanConfig struct {
 	Generation int32                 // of the embeddings; part of the keyed hash
 	BarePairs  bool                  // send pairs that were given no negative as well, as triplets with Negative −1: for Pairs
 	Workers    int                   // blocks mined at a time; default GOMAXPROCS; decides no content
+	Screen     ScreenBy              // default ScreenAuto; decides no content
 	Block      int                   // anchors that share a pass over the data; default at most 2,048, fewer where they have many pairs; decides no content
 	Progress   func(done, total int) // anchors behind us, on the goroutine of Run; may be nil
 	Meter      *pipeline.Meter       // counts anchors under "mine"; may be nil
@@ -40,6 +41,7 @@ type Scan struct {
 	census     census
 	candidates *pool      // the same pool, or a sample of it
 	known      *census    // of the candidates
+	screen     ScreenBy   // what the products are computed in
 	counts     MineReport // of the data set, before mining
 	blocks     sync.Pool  // of *block
 
@@ -89,10 +91,14 @@ func NewScan(cfg ScanConfig) (*Scan, error) {
 	if err := s.choose(); err != nil {
 		return nil, err
 	}
+	s.screen = s.chooseScreen(cfg.Screen)
 	s.report = s.counts
 	s.blocks.New = func() any {
 		b := newBlock(cfg.Mine, cfg.Embeddings.Dim)
 		b.bare = cfg.BarePairs
+		if s.screen == ScreenInt8 {
+			b.quantum = quantumOf(s.pool, s.candidates)
+		}
 		return b
 	}
 	return s, nil

@@ -105,36 +105,38 @@ func BenchmarkScan(b *testing.B) {
 			emb, labels := spheres(n, 128, max(10, n/100), noise)
 			for _, share := range []float64{0.01, 0.05, 0.10} {
 				margin := marginFor(emb, labels, share)
-				b.Run(fmt.Sprintf("%s/n=%d/dim=128/noise=%.1f/band=%.0f%%", f32.Body(), n, noise, 100*share), func(b *testing.B) {
-					s, err := NewScan(ScanConfig{
-						Mine:       MineConfig{Loss: loss.TripletMargin{Margin: margin}, Seed: 1},
-						Embeddings: emb, Labels: labels, Workers: 1,
-					})
-					if err != nil {
-						b.Fatal(err)
-					}
-					peak := peakRate()
-					var mining, product time.Duration
-					triplets := 0
-					for b.Loop() {
-						start := time.Now()
-						triplets = 0
-						for _, err := range pipeline.From(s).All(b.Context()) {
-							if err != nil {
-								b.Fatal(err)
-							}
-							triplets++
+				for _, by := range []ScreenBy{ScreenFloat32, ScreenInt8, ScreenAuto} {
+					b.Run(fmt.Sprintf("%s/n=%d/dim=128/noise=%.1f/band=%.0f%%/screen=%v", f32.Body(), n, noise, 100*share, by), func(b *testing.B) {
+						s, err := NewScan(ScanConfig{
+							Mine:       MineConfig{Loss: loss.TripletMargin{Margin: margin}, Seed: 1},
+							Embeddings: emb, Labels: labels, Workers: 1,
+						})
+						if err != nil {
+							b.Fatal(err)
 						}
-						middle := time.Now()
-						bare(emb)
-						mining, product = mining+middle.Sub(start), product+time.Since(middle)
-					}
-					rate := 2 * float64(n) * float64(n) * 128 * float64(b.N) / float64(mining.Nanoseconds())
-					b.ReportMetric(rate, "GFLOP/s")
-					b.ReportMetric(100*rate/peak, "%peak")
-					b.ReportMetric(float64(mining)/float64(product), "x-bare")
-					b.ReportMetric(float64(triplets), "triplets")
-				})
+						peak := peakRate()
+						var mining, product time.Duration
+						triplets := 0
+						for b.Loop() {
+							start := time.Now()
+							triplets = 0
+							for _, err := range pipeline.From(s).All(b.Context()) {
+								if err != nil {
+									b.Fatal(err)
+								}
+								triplets++
+							}
+							middle := time.Now()
+							bare(emb)
+							mining, product = mining+middle.Sub(start), product+time.Since(middle)
+						}
+						rate := 2 * float64(n) * float64(n) * 128 * float64(b.N) / float64(mining.Nanoseconds())
+						b.ReportMetric(rate, "GFLOP/s")
+						b.ReportMetric(100*rate/peak, "%peak")
+						b.ReportMetric(float64(mining)/float64(product), "x-bare")
+						b.ReportMetric(float64(triplets), "triplets")
+					})
+				}
 			}
 		}
 	}

@@ -41,7 +41,7 @@ func TestScanIsTheDefinition(t *testing.T) {
 		list = capped(cfg, p, list, &report)
 		s, err := NewScan(ScanConfig{
 			Mine: cfg, Embeddings: p.emb, Labels: p.labels, Same: p.same, Groups: p.groups, Generation: 3,
-			Workers: 1 + rng.IntN(3), Block: 1 + rng.IntN(30),
+			Workers: 1 + rng.IntN(3), Block: 1 + rng.IntN(30), Screen: ScreenBy(rng.IntN(3)),
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -96,14 +96,17 @@ func TestScanIsItselfEverywhere(t *testing.T) {
 		if !slices.Equal(drain(t, first), want) {
 			t.Errorf("%v: a second run gives other triplets", rule)
 		}
-		for _, c := range []struct{ workers, block int }{{1, 1}, {2, 64}, {7, 13}, {7, 0}} {
-			cfg.Workers, cfg.Block = c.workers, c.block
+		for _, c := range []struct {
+			workers, block int
+			screen         ScreenBy
+		}{{1, 1, ScreenFloat32}, {2, 64, ScreenInt8}, {7, 13, ScreenAuto}, {7, 0, ScreenInt8}} {
+			cfg.Workers, cfg.Block, cfg.Screen = c.workers, c.block, c.screen
 			s, err := NewScan(cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if !slices.Equal(drain(t, s), want) {
-				t.Errorf("%v: %d workers and blocks of %d give other triplets", rule, c.workers, c.block)
+				t.Errorf("%v: %d workers, blocks of %d and screen %v give other triplets", rule, c.workers, c.block, c.screen)
 			}
 			if s.Report() != first.Report() {
 				t.Errorf("%v: %d workers and blocks of %d report\n%+v, want\n%+v", rule, c.workers, c.block, s.Report(), first.Report())

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/tercet-ml/tercet/loss"
 	"github.com/tercet-ml/tercet/loss/f32"
 	"github.com/tercet-ml/tercet/pipeline"
 )
@@ -48,7 +49,8 @@ func equal(a, b int32) bool { return a >= 0 && a == b }
 type search struct {
 	cfg    MineConfig // resolved
 	screen screen
-	key    uint64 // mineKey of this generation
+	direct struct{ rel, abs float64 } // bounds of one distance in float32
+	key    uint64                     // mineKey of this generation
 
 	anchors, candidates *pool
 	row                 int // of the anchor, in anchors
@@ -77,6 +79,8 @@ type search struct {
 	cached     int // the candidate whose mining distance is distance; −1 for none
 	distance   float64
 	asked      questions
+	second     int     // the candidate that closer is of; −1 for none
+	closer     float64 // its squared distance, or product under Cosine, in float32
 	list, skip []found // scratch of chosen
 }
 
@@ -102,7 +106,13 @@ type pair struct {
 
 // newSearch returns a search in rows of dim values.
 func newSearch(cfg MineConfig, dim int) *search {
-	return &search{cfg: cfg, screen: newScreen(cfg.Loss.Distance, dim)}
+	s := &search{cfg: cfg, screen: newScreen(cfg.Loss.Distance, dim)}
+	if cfg.Loss.Distance == loss.Cosine {
+		s.direct.rel, s.direct.abs = f32.DotError(dim)
+	} else {
+		s.direct.rel, s.direct.abs = f32.SqEuclideanError(dim)
+	}
+	return s
 }
 
 // begin starts on the anchor at a row of anchors. members are the rows of its
@@ -111,7 +121,7 @@ func (s *search) begin(key uint64, anchors *pool, row int, members []int32, cand
 	s.key, s.anchors, s.candidates = key, anchors, candidates
 	s.row, s.id, s.label, s.point = row, anchors.id(row), anchors.labels[row], anchors.emb.Row(row)
 	s.same, s.group = number(anchors.same, s.id), number(anchors.groups, s.id)
-	s.cached = -1
+	s.cached, s.second = -1, -1
 	s.screen.aim(anchors.squares[row], candidates.scale)
 	s.pair(members)
 	s.outLo, s.outHi, s.sieves = s.outLo[:0], s.outHi[:0], s.sieves[:0]

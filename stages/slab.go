@@ -20,6 +20,10 @@ type slab struct {
 	ids     []uint32  // memory for numbers
 	scaled  []float32
 
+	quantised   []int8 // the rows as bytes, and packed
+	byteColumns []int8
+	correction  []int32
+
 	hits [f32.TileRows][]uint16 // of the anchors of a tile
 	kept []uint32
 }
@@ -34,8 +38,8 @@ func slabRows(dim int) int {
 	return max(f32.PanelColumns, min(longest, bytes/(4*max(dim, 1))&^(f32.PanelColumns-1)))
 }
 
-// load packs the candidates in rows from … to−1.
-func (s *slab) load(p *pool, g *Guards, from, to int) {
+// load packs the candidates in rows from … to−1, as bytes where q is not 0.
+func (s *slab) load(p *pool, g *Guards, from, to int, q quantum) {
 	n, dim := to-from, p.emb.Dim
 	wide := (n + f32.PanelColumns - 1) &^ (f32.PanelColumns - 1)
 	s.first = from
@@ -44,8 +48,12 @@ func (s *slab) load(p *pool, g *Guards, from, to int) {
 		s.scaled = scaleRows(s.scaled, rows, p.scale)
 		rows = s.scaled
 	}
-	s.columns = resize(s.columns, wide*dim)
-	f32.PackColumns(s.columns, rows, dim)
+	if q > 0 {
+		s.bytes(rows, dim, wide, q)
+	} else {
+		s.columns = resize(s.columns, wide*dim)
+		f32.PackColumns(s.columns, rows, dim)
+	}
 	s.init = resize(s.init, wide)
 	copy(s.init, p.norms[from:to])
 	for i := n; i < wide; i++ {
