@@ -42,7 +42,7 @@ func mineDigest(ctx context.Context, rows int) (string, error) {
 					Loss: loss.TripletMargin{Margin: 0.2, Distance: dist}, Rule: rule, Pick: pick, PerPair: 2, Seed: 11,
 					Guards: Guards{SkipRanks: int(rule) % 2},
 				},
-				Screen: ScreenBy(int(rule) % 3),
+				Screen:     ScreenBy(int(rule) % 3),
 				Embeddings: b.Embeddings, Labels: b.Labels, Same: same,
 			})
 			if err != nil {

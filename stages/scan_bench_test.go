@@ -109,7 +109,7 @@ func BenchmarkScan(b *testing.B) {
 					b.Run(fmt.Sprintf("%s/n=%d/dim=128/noise=%.1f/band=%.0f%%/screen=%v", f32.Body(), n, noise, 100*share, by), func(b *testing.B) {
 						s, err := NewScan(ScanConfig{
 							Mine:       MineConfig{Loss: loss.TripletMargin{Margin: margin}, Seed: 1},
-							Embeddings: emb, Labels: labels, Workers: 1,
+							Embeddings: emb, Labels: labels, Workers: 1, Screen: by,
 						})
 						if err != nil {
 							b.Fatal(err)
