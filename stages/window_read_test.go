@@ -164,7 +164,7 @@ func TestFetchWindowsResumed(t *testing.T) {
 // group of the window that no batch was planned with.
 func TestFetchWindowsExtra(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := windowCases()["many classes, sorted"]
+		cfg := windowCases()["ten classes, sorted"]
 		p := newTestPlan(t, cfg)
 		w, _ := p.Window(0)
 		last := w.To - 1 // a run that begins here needs few of the window's row groups
