@@ -139,9 +139,9 @@ func (l Contrastive) Of(d float64, same bool) float64 {
 		d = max(0, l.Margin-d)
 	}
 	if l.NoHalf {
-		return d * d
+		return float64(d * d)
 	}
-	return d * d / 2
+	return float64(d * d / 2)
 }
 
 func (l Contrastive) check() error {

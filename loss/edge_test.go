@@ -13,7 +13,7 @@ import (
 func TestTiesAndDuplicates(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	var hit, repeated int
-	for range problems() {
+	for range max(problems(), 1000) {
 		b, dim := r.IntN(12), 1+r.IntN(2)
 		in := Input{Embeddings: pipeline.MakeEmbeddings(b, dim), Labels: make([]int32, b), IDs: make([]int64, b)}
 		for i := range b {

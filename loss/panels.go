@@ -80,7 +80,7 @@ func (p *panels) load(ws *Workspace, in Input, gather bool) {
 		}
 		norm := dot(p.centred, p.centred)
 		p.norm[i] = float32(norm)
-		p.slack[i] = float32(float64(share*norm)*(1+0x1p-20) + least)
+		p.slack[i] = float32(float64(share*norm*(1+0x1p-20)) + least)
 	}
 	p.tiles = resize(p.tiles, (n+f32.TileRows-1)/f32.TileRows*f32.TileRows*dim)
 	p.columns = resize(p.columns, whole*dim)

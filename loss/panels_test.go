@@ -110,12 +110,17 @@ func TestPanelDistances(t *testing.T) {
 	}
 }
 
-// problems is how many random problems a test takes: 1,000, or 10,000 in a long run.
+// problems is how many random problems a test takes: 10,000 in a long run, and
+// few in a short one, under emulation.
 func problems() int {
-	if os.Getenv("TERCET_LONG") != "" {
+	switch {
+	case os.Getenv("TERCET_LONG") != "":
 		return 10000
+	case testing.Short():
+		return 150
+	default:
+		return 1000
 	}
-	return 1000
 }
 
 // TestPanelsAgainstFloat64 sends random batches, with ties, duplicates, images

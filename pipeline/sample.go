@@ -143,8 +143,9 @@ type TripletMeta struct {
 	Rule          string           `json:"rule"`
 	Pick          string           `json:"pick"`
 	PerPair       int              `json:"per_pair"`
-	Positives     int              `json:"positives"`    // of an anchor; −1 for all
-	PositivesBy   string           `json:"positives_by"` // "random", "hardest" or "easiest"
+	Candidates    int              `json:"candidates,omitempty"` // negatives were looked for among a sample of so many rows; 0: among all
+	Positives     int              `json:"positives"`            // of an anchor; −1 for all
+	PositivesBy   string           `json:"positives_by"`         // "random", "hardest" or "easiest"
 	Loss          string           `json:"loss"`
 	Margin        float64          `json:"margin"` // in units of Distance
 	Distance      string           `json:"distance"`

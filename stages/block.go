@@ -19,7 +19,7 @@ type block struct {
 	bare     bool    // collect the pairs that were given no negative as well
 	order    []int32 // scratch of collect
 
-	slab  slab
+	slab   slab
 	active []*search // those with pairs, a tile side by side
 	tiles  []float32 // their points, packed, times −2
 	points []float32 // scratch: the points of one tile

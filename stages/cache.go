@@ -78,6 +78,7 @@ type Cache struct {
 type recipe struct {
 	embedder Embedder    // to embed all samples with; nil: none
 	rows     *Snapshot   // or these rows
+	frozen   bool        // it was frozen when all the updates had been made
 	updates  []rowUpdate // or some rows, in the order of their batches
 	failed   error       // why there is nothing new
 }

@@ -173,6 +173,9 @@ func (c *Cache) build(ctx context.Context, g int32, of recipe, before *Snapshot)
 		if err == nil {
 			snap.Generation, snap.cut = g, int64(g)*c.cfg.Every
 		}
+		if of.frozen {
+			of.updates = nil
+		}
 	case before == nil:
 		err = errors.New("no older one is held")
 	default:

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/tercet-ml/tercet/loss"
+	"github.com/tercet-ml/tercet/loss/f32"
 	"github.com/tercet-ml/tercet/pipeline"
 )
 
@@ -144,7 +145,7 @@ func pickOf(cfg MineConfig, anchors, candidates *pool, found []defined, generati
 	near := by(func(x, y defined) int { return cmp.Compare(x.an, y.an) })
 	far := by(func(x, y defined) int { return cmp.Compare(y.an, x.an) })
 	hash := func(t defined) uint64 {
-		return chain(pairKey(mineKey(cfg.Seed, generation), anchors.id(t.a), anchors.id(t.p)), uint64(id(t)))
+		return uint64(f32.Hash(pairKey(mineKey(cfg.Seed, generation), anchors.id(t.a), anchors.id(t.p)), uint32(id(t))))
 	}
 
 	if cfg.Rule == TFA {
@@ -292,6 +293,8 @@ func settings(rng *rand.Rand, dist loss.Distance, rule Rule, scope Scope, p *poo
 		g.Relative = []float64{0.05, 0.5, 1}[rng.IntN(3)]
 	}
 	g.SkipRanks = max(0, rng.IntN(5)-2)
+	g.AnchorCap = max(0, rng.IntN(12)-8)
+	g.NegativeCap = max(0, rng.IntN(12)-8)
 	g.ClassCap = max(0, rng.IntN(12)-8)
 	resolved, err := cfg.Resolve()
 	if err != nil {
@@ -300,16 +303,26 @@ func settings(rng *rand.Rand, dist loss.Distance, rule Rule, scope Scope, p *poo
 	return resolved
 }
 
-// capped drops what a class cap drops from triplets in file order.
+// capped drops what the caps drop from triplets in file order.
 func capped(cfg MineConfig, candidates *pool, list []defined, report *MineReport) []defined {
-	count := map[int32]int{}
+	anchors, negatives, classes := map[int]int{}, map[int64]int{}, map[int32]int{}
+	full := func(limit, n int) bool { return limit > 0 && n >= limit }
+	g, c := cfg.Guards, &report.Guarded
 	return slices.DeleteFunc(list, func(t defined) bool {
-		l := candidates.labels[t.n]
-		count[l]++
-		if cfg.Guards.ClassCap > 0 && count[l] > cfg.Guards.ClassCap {
-			report.Guarded.ClassCap++
-			return true
+		id, label := candidates.id(t.n), candidates.labels[t.n]
+		switch {
+		case full(g.AnchorCap, anchors[t.a]):
+			c.AnchorCap++
+		case full(g.NegativeCap, negatives[id]):
+			c.NegativeCap++
+		case full(g.ClassCap, classes[label]):
+			c.ClassCap++
+		default:
+			anchors[t.a]++
+			negatives[id]++
+			classes[label]++
+			return false
 		}
-		return false
+		return true
 	})
 }

@@ -18,6 +18,8 @@ type Guards struct {
 	Floor           float64 // no negative with d_an < Floor; 0 for no floor
 	Relative        float64 // no negative with d_an ≤ (1 + Relative)·d(a, its nearest positive); 0 for none
 	SkipRanks       int     // the first ranks by distance of a pair's candidates are passed over; under TFA in its own order, those above d_ap first
+	AnchorCap       int     // at most so many triplets of one anchor, in file order; 0 for no cap. The caps of a [Miner] are those of each batch
+	NegativeCap     int     // at most so many triplets with one negative, in file order; 0 for no cap
 	ClassCap        int     // at most so many triplets whose negative is of one class, in file order; 0 for no cap
 }
 
@@ -47,6 +49,12 @@ func (g Guards) Names() []string {
 	if g.SkipRanks > 0 {
 		names = append(names, fmt.Sprintf("skip-ranks=%d", g.SkipRanks))
 	}
+	if g.AnchorCap > 0 {
+		names = append(names, fmt.Sprintf("anchor-cap=%d", g.AnchorCap))
+	}
+	if g.NegativeCap > 0 {
+		names = append(names, fmt.Sprintf("negative-cap=%d", g.NegativeCap))
+	}
 	if g.ClassCap > 0 {
 		names = append(names, fmt.Sprintf("class-cap=%d", g.ClassCap))
 	}
@@ -58,7 +66,8 @@ func (g Guards) check() error {
 		name  string
 		value float64
 	}{
-		{"Floor", g.Floor}, {"Relative", g.Relative}, {"SkipRanks", float64(g.SkipRanks)}, {"ClassCap", float64(g.ClassCap)},
+		{"Floor", g.Floor}, {"Relative", g.Relative}, {"SkipRanks", float64(g.SkipRanks)},
+		{"AnchorCap", float64(g.AnchorCap)}, {"NegativeCap", float64(g.NegativeCap)}, {"ClassCap", float64(g.ClassCap)},
 	} {
 		if !(f.value >= 0) || math.IsInf(f.value, 1) {
 			return usage("MineConfig.Guards."+f.name, "is %v, want 0 (off) or more", f.value)
@@ -76,12 +85,14 @@ func (g Guards) check() error {
 // the interval of the rule; which of them the pick would have taken does not
 // matter. (For tfa the interval is everything.)
 type GuardCounts struct {
-	SameImage int64 // the negative has the image bytes of the anchor or the positive: a conflicting label
-	SameGroup int64 // the negative is of the group of the anchor or the positive
-	Floor     int64 // the negative is nearer than the floor
-	Relative  int64 // the negative is within the relative margin of the nearest positive
-	SkipRanks int64 // what is left and among the first ranks of its pair
-	ClassCap  int64 // triplets that were chosen, and dropped because their negative's class had its share
+	SameImage   int64 // the negative has the image bytes of the anchor or the positive: a conflicting label
+	SameGroup   int64 // the negative is of the group of the anchor or the positive
+	Floor       int64 // the negative is nearer than the floor
+	Relative    int64 // the negative is within the relative margin of the nearest positive
+	SkipRanks   int64 // what is left and among the first ranks of its pair
+	AnchorCap   int64 // triplets that were chosen, and dropped because their anchor had its share; nothing takes their place
+	NegativeCap int64 // the same of their negative
+	ClassCap    int64 // the same of their negative's class
 }
 
 func (c *GuardCounts) add(o GuardCounts) {
@@ -90,6 +101,8 @@ func (c *GuardCounts) add(o GuardCounts) {
 	c.Floor += o.Floor
 	c.Relative += o.Relative
 	c.SkipRanks += o.SkipRanks
+	c.AnchorCap += o.AnchorCap
+	c.NegativeCap += o.NegativeCap
 	c.ClassCap += o.ClassCap
 }
 
@@ -119,23 +132,50 @@ func Duplicates(digests [][16]byte) []int32 {
 	return same
 }
 
-// A classCap counts the triplets per class of the negative.
-type classCap struct {
-	limit int
-	count map[int32]int
+// caps count triplets in file order.
+type caps struct {
+	guards    Guards
+	anchor    int64 // whose triplets are being counted
+	ofAnchor  int
+	negatives map[int64]int
+	classes   map[int32]int
 }
 
-func newClassCap(limit int) classCap { return classCap{limit, map[int32]int{}} }
+func newCaps(g Guards) *caps {
+	return &caps{guards: g, anchor: -1, negatives: map[int64]int{}, classes: map[int32]int{}}
+}
 
-// admits reports whether one more triplet with a negative of this class is
-// within the cap, and counts it.
-func (c classCap) admits(label int32) bool {
-	if c.limit == 0 {
-		return true
+// admits reports whether one more triplet is within the caps, and counts it;
+// or counts in c the first cap that it is not within.
+func (k *caps) admits(anchor, negative int64, class int32, c *GuardCounts) bool {
+	if anchor != k.anchor {
+		k.anchor, k.ofAnchor = anchor, 0
 	}
-	if c.count[label] >= c.limit {
+	g := &k.guards
+	switch {
+	case g.AnchorCap > 0 && k.ofAnchor >= g.AnchorCap:
+		c.AnchorCap++
+		return false
+	case g.NegativeCap > 0 && k.negatives[negative] >= g.NegativeCap:
+		c.NegativeCap++
+		return false
+	case g.ClassCap > 0 && k.classes[class] >= g.ClassCap:
+		c.ClassCap++
 		return false
 	}
-	c.count[label]++
+	k.ofAnchor++
+	if g.NegativeCap > 0 {
+		k.negatives[negative]++
+	}
+	if g.ClassCap > 0 {
+		k.classes[class]++
+	}
 	return true
+}
+
+// reset forgets what was counted.
+func (k *caps) reset() {
+	k.anchor, k.ofAnchor = -1, 0
+	clear(k.negatives)
+	clear(k.classes)
 }

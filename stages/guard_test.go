@@ -30,6 +30,9 @@ func TestGuards(t *testing.T) {
 		{"ranks", Guards{SkipRanks: 3}, nil, nil, []int64{5}, GuardCounts{SkipRanks: 6}},
 		{"image before floor", Guards{Floor: 10}, []int32{0, -1, 0, -1, -1, -1}, nil, nil, GuardCounts{SameImage: 2, Floor: 6}},
 		{"cap", Guards{ClassCap: 1}, nil, nil, []int64{2, 3, 4, 5}, GuardCounts{ClassCap: 4}},
+		{"cap of a negative", Guards{NegativeCap: 1}, nil, nil, []int64{2, 3, 4, 5}, GuardCounts{NegativeCap: 4}},
+		{"cap of an anchor", Guards{AnchorCap: 3}, nil, nil, []int64{2, 3, 4}, GuardCounts{AnchorCap: 2}},
+		{"two caps", Guards{AnchorCap: 3, NegativeCap: 1}, nil, nil, []int64{2, 3, 4}, GuardCounts{AnchorCap: 1, NegativeCap: 3}},
 	} {
 		b := line("AABCDE", 0, 1, -0.5, 1.25, 1.5, 3)
 		s, err := NewScan(ScanConfig{

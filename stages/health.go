@@ -3,13 +3,14 @@ package stages
 import (
 	"encoding/json"
 	"math/bits"
+	"time"
 
 	"github.com/tercet-ml/tercet/pipeline"
 )
 
 // Health is how mining goes, over some batches or a whole data set. Two healths
 // over different batches merge into that over both; what is of a moment and not
-// of batches (Norms, Cache, Stages, Queues, Alarms) is then the later one's.
+// of batches (Time, Norms, Cache, Stages, Queues, Alarms) is then the later one's.
 type Health struct {
 	Batches     int64      // that were observed; 0 for a data set mined as a whole
 	First, Last int64      // their lowest and highest number; −1 without any
@@ -23,6 +24,7 @@ type Health struct {
 	Classes     ClassSet   // of the anchors that were given a triplet
 	Known       int        // classes there are; 0 where that is not known
 
+	Time   time.Time
 	Norms  Sketch // lengths of the newest embeddings before they were scaled
 	Cache  *CacheStats
 	Stages []pipeline.Timing
@@ -94,7 +96,9 @@ func (h *Health) triplet(ap, an, loss float32, class int32) {
 }
 
 // ActiveShare is the share of the triplets with a positive loss; 0 without any.
-func (h *Health) ActiveShare() float64 { return float64(h.Active) / float64(max(1, h.Mined.Triplets)) }
+func (h *Health) ActiveShare() float64 {
+	return float64(h.Active) / float64(max(1, h.Loss.Count+h.Loss.NaN))
+}
 
 // Merge counts what o, which is later, has counted.
 func (h *Health) Merge(o *Health) {
@@ -113,7 +117,7 @@ func (h *Health) Merge(o *Health) {
 		s.to.Merge(s.from)
 	}
 	h.Classes.Merge(&o.Classes)
-	h.Norms, h.Cache, h.Stages, h.Queues, h.Alarms = o.Norms, o.Cache, o.Stages, o.Queues, o.Alarms
+	h.Time, h.Norms, h.Cache, h.Stages, h.Queues, h.Alarms = o.Time, o.Norms, o.Cache, o.Stages, o.Queues, o.Alarms
 }
 
 // MarshalJSON writes h as an object of numbers and quantiles, the same members
@@ -129,6 +133,7 @@ func (h *Health) MarshalJSON() ([]byte, error) {
 		stages[i] = stage{t.Name, t.Items, t.Busy.Seconds()}
 	}
 	return json.Marshal(struct {
+		Time        time.Time        `json:"time"`
 		Batches     int64            `json:"batches"`
 		First       int64            `json:"first"`
 		Last        int64            `json:"last"`
@@ -149,7 +154,7 @@ func (h *Health) MarshalJSON() ([]byte, error) {
 		Queues      []pipeline.Queue `json:"queues"`
 		Alarms      []Alarm          `json:"alarms"`
 	}{
-		h.Batches, h.First, h.Last, h.Generation, h.ActiveShare(), h.Active, h.Mined.Counts(),
+		h.Time, h.Batches, h.First, h.Last, h.Generation, h.ActiveShare(), h.Active, h.Mined.Counts(),
 		&h.AP, &h.AN, &h.Loss, &h.Apart, &h.Trained, &h.Norms, h.Classes.Len(), h.Known, h.Cache,
 		stages, append([]pipeline.Queue{}, h.Queues...), append([]Alarm{}, h.Alarms...),
 	})

@@ -44,7 +44,8 @@ func (m *Monitor) WriteMetrics(w io.Writer) error {
 		n    int64
 	}{
 		{"same_image", g.SameImage}, {"same_group", g.SameGroup}, {"floor", g.Floor},
-		{"relative", g.Relative}, {"skip_ranks", g.SkipRanks}, {"class_cap", g.ClassCap},
+		{"relative", g.Relative}, {"skip_ranks", g.SkipRanks},
+		{"anchor_cap", g.AnchorCap}, {"negative_cap", g.NegativeCap}, {"class_cap", g.ClassCap},
 	} {
 		p.sample("", float64(c.n), "guard", c.name)
 	}

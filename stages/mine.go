@@ -52,6 +52,7 @@ type Miner struct {
 	known   census   // of the candidates: the batch or the data set
 	place   map[int64]int32
 	extra   []int64
+	caps    *caps
 
 	mu     sync.Mutex
 	report MineReport
@@ -63,7 +64,10 @@ func NewMiner(cfg MinerConfig) (*Miner, error) {
 	if cfg.Mine, err = cfg.Mine.Resolve(); err != nil {
 		return nil, err
 	}
-	m := &Miner{cfg: cfg, place: map[int64]int32{}}
+	if cfg.Mine.Candidates > 0 {
+		return nil, usage("MineConfig.Candidates", "is %d, but only a Scan chooses among candidates", cfg.Mine.Candidates)
+	}
+	m := &Miner{cfg: cfg, place: map[int64]int32{}, caps: newCaps(cfg.Mine.Guards)}
 	if cfg.Mine.Guards.SameGroup && cfg.Groups == nil {
 		return nil, usage("MineConfig.Guards.SameGroup", "is set, but the data has no group column")
 	}
@@ -237,7 +241,8 @@ func (m *Miner) part(ctx context.Context, k *block, key uint64, candidates *pool
 
 // emit writes what was found to b.
 func (m *Miner) emit(b *pipeline.Batch, report *MineReport, known *census) {
-	l, cap := m.cfg.Mine.Loss, newClassCap(m.cfg.Mine.Guards.ClassCap)
+	l := m.cfg.Mine.Loss
+	m.caps.reset()
 	b.Triplets, m.extra = b.Triplets[:0], m.extra[:0]
 	labels := b.Labels
 	if m.whole != nil {
@@ -248,8 +253,7 @@ func (m *Miner) emit(b *pipeline.Batch, report *MineReport, known *census) {
 			b.Triplets = append(b.Triplets, pipeline.Triplet{Anchor: int32(a.row), Positive: int32(p.row), Negative: -1, AP: float32(p.ap)})
 			return
 		}
-		if !cap.admits(labels[f.row]) {
-			report.Guarded.ClassCap++
+		if !m.caps.admits(int64(a.row), f.id, labels[f.row], &report.Guarded) {
 			return
 		}
 		t := pipeline.Triplet{

@@ -16,7 +16,8 @@ type MineConfig struct {
 	PerPair     int                // negatives of a pair; default 1, under ByRank all its ranks, and every one for a listing rule in a batch
 	Positives   int                // of an anchor; default 4 over a data set and all in a batch (1 for BatchHard); AllPositives for all
 	PositivesBy PositivesBy        // which ones; default RandomPositives, for BatchHard always HardestPositives
-	Seed        uint64             // of the keyed hash
+	Candidates  int                // of a Scan: negatives are looked for among a sample of so many rows, as many of each class; default all
+	Seed        uint64             // of the keyed hash, and of that sample
 	Guards      Guards             // against false negatives
 	Scope       Scope              // default ScopeBatch; a Scan is always ScopeDataSet
 }
@@ -51,6 +52,9 @@ func (c MineConfig) Resolve() (MineConfig, error) {
 	}
 	if c.Scope > ScopeDataSet {
 		return c, usage("MineConfig.Scope", "is %v", c.Scope)
+	}
+	if c.Candidates < 0 || c.Candidates > math.MaxInt32 {
+		return c, usage("MineConfig.Candidates", "is %d, want 1 or more, or 0 for all", c.Candidates)
 	}
 	if err := c.Guards.check(); err != nil {
 		return c, err

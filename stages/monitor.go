@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/tercet-ml/tercet/loss"
 	"github.com/tercet-ml/tercet/pipeline"
@@ -34,8 +35,9 @@ type Monitor struct {
 	now    Health // since the last report
 	last   Health // the last report
 	total  Health // all reports
-	norms  Sketch
-	failed int64 // refreshes that had failed at the last report
+	norms  Sketch // of Snapshot's rows
+	far    Sketch // how far apart some of them are
+	failed int64  // refreshes that had failed at the last report
 	raised map[AlarmKind]bool
 }
 
@@ -169,11 +171,20 @@ func (m *Monitor) Snapshot(s *Snapshot) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.far = Sketch{}
 	for _, p := range probes {
-		m.now.Apart.Add(m.cfg.Loss.Distance.Mining(s.Embeddings.Row(int(p.anchor)), s.Embeddings.Row(int(p.negative))))
+		m.far.Add(m.cfg.Loss.Distance.Mining(s.Embeddings.Row(int(p.anchor)), s.Embeddings.Row(int(p.negative))))
 	}
 	m.norms, m.now.Generation = s.Norms, s.Generation
 	return nil
+}
+
+// Settled takes the report of a whole scan in the place of the sum of its
+// stretches: what [Scan.Settle] counts is in it too.
+func (m *Monitor) Settled(r MineReport) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.now.Mined = r
 }
 
 // Trained notes the loss of a training step, as the trainer has computed it
@@ -213,7 +224,10 @@ func (m *Monitor) Health() Health {
 
 // moment fills in what is of this moment. m.mu is held.
 func (m *Monitor) moment(h *Health) {
-	h.Norms = m.norms
+	h.Time, h.Norms = time.Now(), m.norms
+	if h.Apart.Count == 0 {
+		h.Apart = m.far
+	}
 	if m.cfg.Cache != nil {
 		stats := m.cfg.Cache.Stats()
 		h.Cache, h.Norms = &stats, stats.Norms

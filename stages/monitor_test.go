@@ -203,12 +203,21 @@ func TestMonitorOfAScan(t *testing.T) {
 		triplets = append(triplets, st.Triplets...)
 		sum.Add(&st.Report)
 	}
+	if h := m.Health(); h.Mined.Triplets != int64(len(triplets)) || h.Mined.Easy == 0 {
+		t.Errorf("before it is settled, %+v", h.Mined)
+	}
+	for _, err := range pipeline.From(pipeline.Slice(triplets)).Then(scan.Settle(sum)).All(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.Settled(scan.Report())
 	m.Flush()
 	if len(reports) != 1 || len(triplets) == 0 {
 		t.Fatalf("%d reports of %d triplets", len(reports), len(triplets))
 	}
 	h := reports[0]
-	if n := int64(len(triplets)); h.Mined.Triplets != n || h.Mined.Hard+h.Mined.SemiHard+h.Mined.Easy != n || h.AP.Count != n || h.Mined.Pairs != sum.Pairs {
+	if n := int64(len(triplets)); h.Mined.Triplets != n || h.Mined.Hard+h.Mined.SemiHard+h.Mined.Easy != n || h.AP.Count != n || h.Mined.Pairs != sum.Pairs || h.Mined.Samples != 60 {
 		t.Errorf("report is %+v, want %d triplets of %d pairs", h.Mined, n, sum.Pairs)
 	}
 	if h.Batches != 0 || h.First != -1 || h.Apart.Count == 0 || h.Known == 0 {

@@ -33,7 +33,7 @@ func (s *search) take(st *slab, values []float32, hits []uint16) {
 		}
 		return
 	}
-	st.kept = resize(st.kept, len(hits)*len(s.sieves)+8)
+	st.kept = resize(st.kept, len(hits)*len(s.sieves)+16)
 	for len(hits) > 0 {
 		// Before anything was found everything is kept, so a few go first.
 		some := len(hits)
@@ -41,11 +41,11 @@ func (s *search) take(st *slab, values []float32, hits []uint16) {
 			some = min(some, s.fresh)
 			s.fresh *= 2
 		}
-		for _, k := range st.kept[:f32.Sift(st.kept, hits[:some], values, uint64(st.first)+1, s.sieves)] {
+		for _, k := range st.kept[:f32.Sift(st.kept, hits[:some], values, uint32(st.first), st.numbers, s.sieves)] {
 			i := k & 0xffff
 			if l := labels[i]; l != s.label && l != apart {
 				row := st.first + int(i)
-				s.hash(int(k>>16), row, int64(row), values[i])
+				s.hash(int(k>>16), row, s.candidates.id(row), values[i])
 			}
 		}
 		hits = hits[some:]
@@ -72,6 +72,12 @@ func (s *search) offer(row int, v float32) {
 // consider adds a candidate that no guard keeps out to what is known of a pair,
 // if it is in its band and before what is already there.
 func (s *search) consider(i, row int, id int64, v float32) {
+	if s.counts {
+		if s.inside(&s.pairs[i], row, v) {
+			s.pairs[i].inBand++
+		}
+		return
+	}
 	if s.skipsApart() {
 		if p := &s.pairs[i]; v <= p.nearEnd && s.inside(p, row, v) && p.near.add(ranked{u: v, row: int32(row), d: undecided}) {
 			p.nearEnd = s.prune(&p.near, false).u
@@ -89,13 +95,13 @@ func (s *search) hash(i, row int, id int64, v float32) {
 	p, limited := &s.pairs[i], s.keep() > 0
 	f := found{id: id, row: int32(row), d: undecided}
 	if limited {
-		f.key = chain(p.key, uint64(id))
+		f.key = uint64(f32.Hash(p.key, uint32(id)))
 	}
 	if p.best.full() && f.key > p.best.last().key || !s.inside(p, row, v) {
 		return
 	}
 	if p.best.add(f) && p.best.full() {
-		s.sieves[i].Cut = p.best.last().key >> 33
+		s.sieves[i].Cut = uint32(p.best.last().key)
 	}
 }
 

@@ -121,8 +121,9 @@ func mineKey(seed uint64, generation int32) uint64 {
 	return chain(chain(0, seed), uint64(int64(generation)))
 }
 
-// pairKey is the hash of an anchor and a positive. chain(pairKey, negative) is
-// that of a triplet. Both are over sample ids, and part of the file format.
+// pairKey is the hash of an anchor and a positive, by sample ids. The negatives
+// of the pair are taken in the order of their ids' [f32.Hash] under it. Both are
+// part of what a file mined at random is.
 func pairKey(mineKey uint64, anchor, positive int64) uint64 {
 	return chain(chain(mineKey, uint64(anchor)), uint64(positive))
 }

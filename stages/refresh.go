@@ -101,7 +101,7 @@ func (c *Cache) settle(g int32, updates []rowUpdate) {
 		c.mu.Unlock() // the trainer's code may call the cache
 		frozen, err := f.Freeze()
 		c.mu.Lock()
-		of = recipe{embedder: frozen} // what was handed in before this moment is older
+		of.embedder, of.frozen = frozen, true
 		if err != nil {
 			of = recipe{failed: fmt.Errorf("freeze embedder for generation %d: %w", g, err)}
 		}

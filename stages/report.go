@@ -17,6 +17,9 @@ type MineReport struct {
 	Classes        int64 // known classes among them
 	Singles        int64 // classes with one sample: never anchor or positive, still negatives
 	Conflicting    int64 // samples whose image bytes occur under another known class as well
+	Candidates     int64 // rows that were chosen to look for negatives among; 0 for all
+	BandWhole      int64 // with Candidates: negatives in the bands of some pairs, …
+	BandSeen       int64 // … and how many of those are among the candidates
 	Collapsed      int64 // sets of rows (the data set, or batches) that are all nearly equal: nothing can be mined from them
 	Pairs          int64 // anchor-positive pairs that were looked at
 	NoNegative     int64 // pairs without a triplet because there is no other class
@@ -36,19 +39,20 @@ func (r *MineReport) MeanAP() float64 { return r.SumAP / math.Max(1, float64(r.T
 func (r *MineReport) MeanAN() float64 { return r.SumAN / math.Max(1, float64(r.Triplets)) }
 
 // Empty is the number of pairs without a triplet. (Pairs whose triplets a
-// ClassCap dropped are not among them.)
+// cap dropped are not among them.)
 func (r *MineReport) Empty() int64 { return r.NoNegative + r.NoCandidate + r.AllGuarded }
 
 // Counts are the numbers by name, for a file's header.
 func (r *MineReport) Counts() map[string]int64 {
 	return map[string]int64{
 		"samples": r.Samples, "unknown": r.Unknown, "classes": r.Classes, "single_member_classes": r.Singles,
-		"conflicting_labels": r.Conflicting, "collapsed": r.Collapsed,
+		"conflicting_labels": r.Conflicting, "collapsed": r.Collapsed, "candidates": r.Candidates, "band_whole": r.BandWhole, "band_seen": r.BandSeen,
 		"pairs": r.Pairs, "pairs_no_negative": r.NoNegative, "pairs_no_candidate": r.NoCandidate, "pairs_all_guarded": r.AllGuarded,
 		"triplets": r.Triplets, "hard": r.Hard, "semi_hard": r.SemiHard, "easy": r.Easy,
 		"guard_same_image": r.Guarded.SameImage, "guard_same_group": r.Guarded.SameGroup,
 		"guard_floor": r.Guarded.Floor, "guard_relative": r.Guarded.Relative,
-		"guard_skip_ranks": r.Guarded.SkipRanks, "guard_class_cap": r.Guarded.ClassCap,
+		"guard_skip_ranks": r.Guarded.SkipRanks, "guard_anchor_cap": r.Guarded.AnchorCap,
+		"guard_negative_cap": r.Guarded.NegativeCap, "guard_class_cap": r.Guarded.ClassCap,
 	}
 }
 
@@ -61,10 +65,13 @@ func (r *MineReport) String() string {
 		r.Triplets, r.Hard, r.SemiHard, r.Easy, r.MeanAP(), r.MeanAN())
 	fmt.Fprintf(&b, "samples   %d in %d classes; %d of unknown class, %d classes with one sample, %d conflicting labels\n",
 		r.Samples, r.Classes, r.Unknown, r.Singles, r.Conflicting)
+	if r.Candidates > 0 {
+		fmt.Fprintf(&b, "sampled   %d candidates, which are %d of %d negatives in the bands of some pairs\n", r.Candidates, r.BandSeen, r.BandWhole)
+	}
 	if r.Guarded.any() {
 		g := r.Guarded
-		fmt.Fprintf(&b, "guards    same image %d, same group %d, floor %d, relative %d, first ranks %d, class cap %d\n",
-			g.SameImage, g.SameGroup, g.Floor, g.Relative, g.SkipRanks, g.ClassCap)
+		fmt.Fprintf(&b, "guards    same image %d, same group %d, floor %d, relative %d, first ranks %d, caps per anchor %d, per negative %d, per class %d\n",
+			g.SameImage, g.SameGroup, g.Floor, g.Relative, g.SkipRanks, g.AnchorCap, g.NegativeCap, g.ClassCap)
 	}
 	if r.Collapsed > 0 {
 		fmt.Fprintf(&b, "warning   collapsed: the embeddings are all nearly equal\n")
@@ -110,6 +117,9 @@ func (r *MineReport) Add(o *MineReport) {
 	r.Singles += o.Singles
 	r.Conflicting += o.Conflicting
 	r.Collapsed += o.Collapsed
+	r.Candidates += o.Candidates
+	r.BandWhole += o.BandWhole
+	r.BandSeen += o.BandSeen
 	r.Pairs += o.Pairs
 	r.NoNegative += o.NoNegative
 	r.NoCandidate += o.NoCandidate

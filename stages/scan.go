@@ -35,11 +35,13 @@ type ScanConfig struct {
 // PerPair). Distances are screened in float32 and decided in float64, so the
 // triplets are those of the definition, for any Block and Workers.
 type Scan struct {
-	cfg    ScanConfig
-	pool   *pool
-	census census
-	counts MineReport // of the data set, before mining
-	blocks sync.Pool  // of *block
+	cfg        ScanConfig
+	pool       *pool
+	census     census
+	candidates *pool      // the same pool, or a sample of it
+	known      *census    // of the candidates
+	counts     MineReport // of the data set, before mining
+	blocks     sync.Pool  // of *block
 
 	mu     sync.Mutex
 	report MineReport // of the last run
@@ -80,11 +82,14 @@ func NewScan(cfg ScanConfig) (*Scan, error) {
 	if err := s.census.check(s.pool, cfg.Mine.Loss.Distance, &s.counts); err != nil {
 		return nil, err
 	}
-	fit(s.pool, s.pool, cfg.Mine.Loss.Distance)
 	if cfg.Block == 0 {
 		cfg.Block = s.census.block(cfg.Mine, len(cfg.Labels), pipeline.Workers(cfg.Workers))
 	}
-	s.cfg, s.report = cfg, s.counts
+	s.cfg = cfg
+	if err := s.choose(); err != nil {
+		return nil, err
+	}
+	s.report = s.counts
 	s.blocks.New = func() any {
 		b := newBlock(cfg.Mine, cfg.Embeddings.Dim)
 		b.bare = cfg.BarePairs
@@ -168,7 +173,10 @@ func (s *Scan) Report() MineReport {
 
 // Run implements [pipeline.Source].
 func (s *Scan) Run(ctx context.Context, out chan<- pipeline.MinedTriplet) error {
-	done := s.settler()
+	done, err := s.settler(ctx)
+	if err != nil {
+		return err
+	}
 	defer done.end()
 	for st, err := range pipeline.From(s.Stretches(0)).All(ctx) {
 		if err != nil {
@@ -208,14 +216,14 @@ func (s *Scan) mine(ctx context.Context, start int) (Stretch, error) {
 	b.reset()
 	for row := start; row < end; row++ {
 		if l := s.pool.labels[row]; l != pipeline.Unknown {
-			b.next().begin(key, s.pool, row, s.census.of(l), s.pool)
+			b.next().begin(key, s.pool, row, s.census.of(l), s.candidates)
 		}
 	}
-	if err := b.pass(ctx, s.pool, 0, len(s.pool.labels)); err != nil {
+	if err := b.pass(ctx, s.candidates, 0, len(s.candidates.labels)); err != nil {
 		return Stretch{}, err
 	}
 	m := Stretch{Next: int64(end)}
-	b.collect(&m.Report, &s.census, func(a *search, p *pair, f found) {
+	b.collect(&m.Report, s.known, func(a *search, p *pair, f found) {
 		l := s.cfg.Mine.Loss
 		if f == noNegative {
 			m.Triplets = append(m.Triplets, pipeline.MinedTriplet{
@@ -227,7 +235,7 @@ func (s *Scan) mine(ctx context.Context, start int) (Stretch, error) {
 		}
 		m.Triplets = append(m.Triplets, pipeline.MinedTriplet{
 			Anchor: a.id, Positive: p.id, Negative: f.id,
-			AnchorLabel: a.label, PositiveLabel: a.label, NegativeLabel: s.pool.labels[f.row],
+			AnchorLabel: a.label, PositiveLabel: a.label, NegativeLabel: s.candidates.labels[f.row],
 			AP: float32(p.ap), AN: float32(f.d), Loss: float32(l.Of(p.ap, f.d)),
 			Kind: l.Kind(p.ap, f.d), Generation: s.cfg.Generation, Batch: -1,
 		})

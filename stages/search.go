@@ -58,9 +58,10 @@ type search struct {
 	nearest             float64 // distance to the nearest positive
 	reach               float32 // values above it are surely beyond the distance guards
 
-	plain bool // no guard looks at distances: what a cut-off keeps out need not be seen
-	sifts bool // and the pick is by hash alone, of rows that are sample ids
-	fresh int  // how many hits to sift at a time, doubled each time; 0 for all
+	plain  bool // no guard looks at distances: what a cut-off keeps out need not be seen
+	sifts  bool // and the pick is by hash alone
+	counts bool // only count what is in the bands
+	fresh  int  // how many hits to sift at a time, doubled each time; 0 for all
 
 	// The pairs by d_ap. So both ends of their bands grow with the index, and
 	// the pairs whose band may hold a value are neighbours: from the first whose
@@ -95,6 +96,7 @@ type pair struct {
 	near    shortlist // the first SkipRanks by distance, where the pick is in another order
 	nearEnd float32   // values above it are surely not among them
 	guarded GuardCounts
+	inBand  int64 // where a search only counts
 }
 
 // newSearch returns a search in rows of dim values.
@@ -120,12 +122,12 @@ func (s *search) begin(key uint64, anchors *pool, row int, members []int32, cand
 		p.inLo, p.inHi = inLo, inHi
 		p.apLow, p.apHi = s.screen.around(p.ap)
 		s.outLo, s.outHi = append(s.outLo, low), append(s.outHi, high)
-		s.sieves = append(s.sieves, f32.Sieve{Lo: low, Hi: high, Key: p.key, Cut: math.MaxUint64})
+		s.sieves = append(s.sieves, f32.Sieve{Lo: low, Hi: high, Key: p.key, Cut: math.MaxUint32})
 	}
 	g := &s.cfg.Guards
 	_, s.reach = s.screen.around(max(g.Floor, s.relativeEdge()))
-	s.plain = g.Floor == 0 && g.Relative == 0 && !s.skipsApart()
-	s.sifts = s.plain && s.cfg.Pick.By == Random && s.keep() > 0 && candidates.ids == nil
+	s.plain = g.Floor == 0 && g.Relative == 0 && !s.skipsApart() && !s.counts
+	s.sifts = s.plain && s.cfg.Pick.By == Random && s.keep() > 0
 	s.fresh = 4
 	s.narrow()
 }

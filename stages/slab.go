@@ -16,6 +16,8 @@ type slab struct {
 	init    []float32 // ‖n‖², scaled; 0 under Cosine; +Inf where there is nothing to find
 	labels  []int32   // class numbers; apart for those in special, and unknown
 	special []uint16  // of known class, and a guard may have something against them
+	numbers []uint32  // the sample ids, for hashes, as many as init; nil where the rows are
+	ids     []uint32  // memory for numbers
 	scaled  []float32
 
 	hits [f32.TileRows][]uint16 // of the anchors of a tile
@@ -50,6 +52,14 @@ func (s *slab) load(p *pool, g *Guards, from, to int) {
 		s.init[i] = float32(math.Inf(1))
 	}
 	s.labels, s.special = resize(s.labels, n), s.special[:0]
+	s.numbers = nil
+	if p.ids != nil {
+		s.ids = resize(s.ids, wide)
+		for i, id := range p.ids[from:to] {
+			s.ids[i] = uint32(id)
+		}
+		s.numbers = s.ids
+	}
 	for i := range n {
 		id := p.id(from + i)
 		s.labels[i] = p.labels[from+i]

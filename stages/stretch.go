@@ -55,7 +55,10 @@ type settleStage struct {
 
 // Run implements [pipeline.Stage].
 func (s settleStage) Run(ctx context.Context, in <-chan pipeline.MinedTriplet, out chan<- pipeline.MinedTriplet) error {
-	done := s.settler()
+	done, err := s.settler(ctx)
+	if err != nil {
+		return err
+	}
 	defer done.end()
 	done.report.Add(&s.stretches)
 	for t, err := range pipeline.Values(ctx, in) {
@@ -76,11 +79,14 @@ type settler struct {
 	scan   *Scan
 	report MineReport
 	ranks  ranker
-	cap    classCap
+	caps   *caps
 }
 
-func (s *Scan) settler() *settler {
-	return &settler{scan: s, report: s.counts, cap: newClassCap(s.cfg.Mine.Guards.ClassCap)}
+func (s *Scan) settler(ctx context.Context) (*settler, error) {
+	d := &settler{scan: s, report: s.counts, caps: newCaps(s.cfg.Mine.Guards)}
+	var err error
+	d.report.BandWhole, d.report.BandSeen, err = s.see(ctx)
+	return d, err
 }
 
 // settle numbers and counts t, or reports that a cap keeps it out.
@@ -88,8 +94,7 @@ func (s *settler) settle(t *pipeline.MinedTriplet) bool {
 	if t.Negative < 0 {
 		return true // a bare pair
 	}
-	if !s.cap.admits(t.NegativeLabel) {
-		s.report.Guarded.ClassCap++
+	if !s.caps.admits(t.Anchor, t.Negative, t.NegativeLabel, &s.report.Guarded) {
 		return false
 	}
 	t.Rank = s.ranks.next(t.Anchor, t.Positive)

@@ -16,7 +16,16 @@ type found struct {
 }
 
 func (f found) compare(o found) int {
-	return cmp.Or(cmp.Compare(f.tier, o.tier), cmp.Compare(f.key, o.key), cmp.Compare(f.id, o.id), cmp.Compare(f.row, o.row))
+	switch { // one after the other: most differ in their keys
+	case f.tier != o.tier:
+		return cmp.Compare(f.tier, o.tier)
+	case f.key != o.key:
+		return cmp.Compare(f.key, o.key)
+	case f.id != o.id:
+		return cmp.Compare(f.id, o.id)
+	default:
+		return cmp.Compare(f.row, o.row)
+	}
 }
 
 // A top keeps the first limit of what it is given, in order; all where limit

@@ -27,8 +27,8 @@ type rowUpdate struct {
 // scaled as in [SnapshotOf], and one that is refused leaves the cache as it was.
 //
 // The rows enter generation g if their batch is below g·R, the batch that g is
-// cut off at, and otherwise a later one. Where generation g is made anew by a
-// [Freezer], frozen at g·R, they are older than it and count for nothing; on
+// cut off at, and otherwise a later one. Where generation g is embedded anew by
+// a [Freezer], frozen at g·R, they are older than it and count for nothing; on
 // what [Cache.Refresh] or [Cache.Replace] handed in before them they are laid on
 // top. With ranks, every rank has to be given the rows of all of them.
 func (c *Cache) Update(ids []int64, rows pipeline.Embeddings) error {

@@ -130,8 +130,15 @@ func TestUpdateAndRefresh(t *testing.T) {
 		t.Errorf("rows that are older than the frozen model count:\n%s\nwant\n%s", strings.Join(with, "\n"), strings.Join(without, "\n"))
 	}
 
+	// A model that could change, and has not since it was embedded with, is older.
+	still := newCache(t, 4, 0, learning{&model{frozen: 0}})
+	got := updating(t, still, m, 0, 9, 0, nil)
+	if want := fmt.Sprint(rowAfter(8, 2), rowAfter(8, 0), rowAfter(8, 1), rowAfter(8, 2)); !strings.HasSuffix(strip(got[8]), strip(want)) {
+		t.Errorf("batch 8 used %q, want updated rows %s", got[8], want)
+	}
+
 	c := newCache(t, 4, 0, nil)
-	got := updating(t, c, m, 0, 12, 0, func(b *pipeline.Batch) bool {
+	got = updating(t, c, m, 0, 12, 0, func(b *pipeline.Batch) bool {
 		switch b.Number {
 		case 2: // after the updates of 0, 1 and 2, before that of 3 to sample 0
 			if err := c.Replace(pipeline.Embeddings{Dim: 2, Data: []float32{0, 1, 0, 1, 0, 1}}, SnapshotConfig{Fingerprint: "by hand"}); err != nil {

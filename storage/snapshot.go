@@ -11,7 +11,7 @@ import (
 	"hash"
 	"io"
 	"math"
-	"os"
+	"slices"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
@@ -30,9 +30,12 @@ type SnapshotMeta struct {
 	FormatVersion int    `json:"format_version"` // set by WriteSnapshot
 	DataDigest    string `json:"data_digest"`
 	Embedder      string `json:"embedder"`
-	Fingerprint   string `json:"embedder_fingerprint"`
-	Dim           int    `json:"dim"`        // set by WriteSnapshot
-	Normalised    bool   `json:"normalised"` // rows have length 1
+	Fingerprint   string `json:"embedder_fingerprint"`    // of the embedder with its preprocessing
+	Preprocessing string `json:"preprocessing,omitempty"` // fingerprint of what was done to an image before; empty where there was none
+	ImageSize     string `json:"image_size,omitempty"`    // H×W×C that images were embedded at, as --size takes it
+	DType         string `json:"dtype,omitempty"`         // "float32"; set by WriteSnapshot
+	Dim           int    `json:"dim"`                     // set by WriteSnapshot
+	Normalised    bool   `json:"normalised"`              // rows have length 1
 	Generation    int32  `json:"generation"`
 	Rows          int64  `json:"rows"`          // set by WriteSnapshot
 	Digest        string `json:"sha256"`        // of the rows and of the rest of this; set by WriteSnapshot
@@ -51,8 +54,12 @@ func (m SnapshotMeta) digest(rows hash.Hash) string {
 // maxDim is the largest dimension of a snapshot: a row then takes 4 MiB.
 const maxDim = 1 << 20
 
-// snapshotRows is how many rows a record batch of a snapshot has.
-func snapshotRows(dim int) int { return max(1, (4<<20)/(4*dim)) }
+// snapshotRows is how many rows a record batch of a snapshot has: all of them,
+// as long as the values can be counted by an int32, so that they are one piece
+// of memory where the file is mapped.
+func snapshotRows(dim int) int { return snapshotValues / dim }
+
+var snapshotValues = math.MaxInt32 // a variable for tests
 
 func snapshotSchema(dim int, meta *arrow.Metadata) *arrow.Schema {
 	return arrow.NewSchema([]arrow.Field{
@@ -79,7 +86,7 @@ func writeSnapshot(fsys FS, path string, meta SnapshotMeta, emb pipeline.Embeddi
 	if id := notFinite(emb); id >= 0 {
 		return meta, fmt.Errorf("write %s: the embedding of sample %d is not finite", path, id)
 	}
-	meta.FormatVersion, meta.Dim, meta.Rows = SnapshotFormat, emb.Dim, int64(emb.Len())
+	meta.FormatVersion, meta.DType, meta.Dim, meta.Rows = SnapshotFormat, "float32", emb.Dim, int64(emb.Len())
 	rows := sha256.New()
 	hashRows(rows, emb)
 	meta.Digest = meta.digest(rows)
@@ -114,21 +121,32 @@ func encodeSnapshot(w io.Writer, text string, emb pipeline.Embeddings) (err erro
 	if err != nil {
 		return err
 	}
+	list := schema.Field(1).Type
 	for at := 0; at < emb.Len(); at += snapshotRows(emb.Dim) {
 		part := emb.Slice(at, min(at+snapshotRows(emb.Dim), emb.Len()))
-		ids := array.NewInt64Builder(memory.DefaultAllocator)
-		lists := array.NewFixedSizeListBuilder(memory.DefaultAllocator, int32(emb.Dim), arrow.PrimitiveTypes.Float32)
-		for i := range part.Len() {
-			ids.Append(int64(at + i))
-			lists.Append(true)
+		ids := make([]int64, part.Len())
+		for i := range ids {
+			ids[i] = int64(at + i)
 		}
-		lists.ValueBuilder().(*array.Float32Builder).AppendValues(part.Data, nil)
-		cols := []arrow.Array{ids.NewArray(), lists.NewArray()}
+		rows := arrayOf(list, part.Len(), nil, arrayOf(arrow.PrimitiveTypes.Float32, len(part.Data), arrow.Float32Traits.CastToBytes(part.Data)))
+		cols := []arrow.Array{
+			array.MakeFromData(arrayOf(arrow.PrimitiveTypes.Int64, part.Len(), arrow.Int64Traits.CastToBytes(ids))),
+			array.MakeFromData(rows),
+		}
 		if err := fw.Write(array.NewRecord(schema, cols, int64(part.Len()))); err != nil {
 			return err
 		}
 	}
 	return fw.Close()
+}
+
+// arrayOf is an array without nulls over memory that is not copied.
+func arrayOf(t arrow.DataType, n int, values []byte, children ...arrow.ArrayData) arrow.ArrayData {
+	buffers := []*memory.Buffer{nil}
+	if values != nil {
+		buffers = append(buffers, memory.NewBufferBytes(values))
+	}
+	return array.NewData(t, n, buffers, children, 0, 0)
 }
 
 // hashRows writes the rows to h as little-endian float32.
@@ -153,74 +171,20 @@ func notFinite(emb pipeline.Embeddings) int {
 	return -1
 }
 
-// ReadSnapshot reads a snapshot and checks all of it: ids 0 to n−1 in order, no
-// null, NaN or infinity, and the digest. Where a field of want that identifies a
-// snapshot is set (DataDigest, Embedder, Fingerprint, Dim, Rows, Generation,
-// Digest) and the file's differs, it is refused with a [*MismatchError] before
-// any row is read. Normalised is compared when Fingerprint is set.
+// ReadSnapshot reads a snapshot into memory. It checks all of it, as
+// [MapSnapshot] does.
 func ReadSnapshot(path string, want SnapshotMeta) (SnapshotMeta, pipeline.Embeddings, error) {
-	meta, emb, err := readSnapshot(path, want)
+	m, err := MapSnapshot(path, want)
 	if err != nil {
 		return SnapshotMeta{}, pipeline.Embeddings{}, err
 	}
-	return meta, emb, nil
+	rows := pipeline.Embeddings{Dim: m.Rows.Dim, Data: slices.Clone(m.Rows.Data)}
+	return m.Meta, rows, m.Close()
 }
 
-func readSnapshot(path string, want SnapshotMeta) (meta SnapshotMeta, emb pipeline.Embeddings, err error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return meta, emb, fmt.Errorf("open %s: %w", path, err)
-	}
-	defer file.Close()
-	mem := &budget{limit: frameMemory}
-	var fr *ipc.FileReader
-	var batches int
-	err = guardRead(path, -1, func() error {
-		info, err := file.Stat()
-		if err != nil {
-			return err
-		}
-		if fr, err = openArrowFile(io.NewSectionReader(file, 0, info.Size()), mem); err != nil {
-			return err
-		}
-		if meta, err = snapshotMeta(fr.Schema()); err != nil {
-			return err
-		}
-		if meta.Rows > info.Size()/int64(4*meta.Dim) {
-			return fmt.Errorf("%w: %d rows of %d values in %d bytes", ErrCorrupt, meta.Rows, meta.Dim, info.Size())
-		}
-		batches = fr.NumRecords() // may panic, as all of the library may
-		return nil
-	})
-	if err != nil {
-		return meta, emb, err
-	}
-	if err := meta.match(path, want); err != nil {
-		return meta, emb, err
-	}
-	emb = pipeline.Embeddings{Dim: meta.Dim, Data: make([]float32, 0, meta.Rows*int64(meta.Dim))}
-	for i := range batches {
-		err := guardRead(path, i, func() error {
-			mem.used.Store(0) // nothing of the last batch is used any more
-			rec, err := fr.RecordAt(i)
-			if err != nil {
-				return err
-			}
-			defer rec.Release()
-			emb.Data, err = appendSnapshot(emb, rec)
-			return err
-		})
-		if err != nil {
-			return meta, emb, err
-		}
-	}
-	return meta, emb, guardRead(path, -1, func() error { return meta.verify(emb) })
-}
-
-func snapshotMeta(schema *arrow.Schema) (SnapshotMeta, error) {
+func parseSnapshotMeta(text string) (SnapshotMeta, error) {
 	var meta SnapshotMeta
-	text, ok := schema.Metadata().GetValue(metaKey)
-	if !ok {
+	if text == "" {
 		return meta, fmt.Errorf("%w: no %q metadata: not a snapshot", ErrSchema, metaKey)
 	}
 	if err := json.Unmarshal([]byte(text), &meta); err != nil {
@@ -232,10 +196,8 @@ func snapshotMeta(schema *arrow.Schema) (SnapshotMeta, error) {
 	if meta.Dim <= 0 || meta.Dim > maxDim || meta.Rows < 0 {
 		return meta, fmt.Errorf("%w: %d rows of %d values", ErrCorrupt, meta.Rows, meta.Dim)
 	}
-	fields, want := schema.Fields(), snapshotSchema(meta.Dim, nil).Fields()
-	if len(fields) != len(want) || fields[0].Name != want[0].Name || fields[1].Name != want[1].Name ||
-		!arrow.TypeEqual(fields[0].Type, want[0].Type) || !arrow.TypeEqual(fields[1].Type, want[1].Type) {
-		return meta, fmt.Errorf("%w: columns are %v, want %v", ErrSchema, fields, want)
+	if meta.DType != "" && meta.DType != "float32" {
+		return meta, fmt.Errorf("%w: dtype is %q, want float32", ErrUnsupported, meta.DType)
 	}
 	return meta, nil
 }
@@ -250,6 +212,9 @@ func (m SnapshotMeta) match(path string, want SnapshotMeta) error {
 		{"data_digest", m.DataDigest, want.DataDigest, want.DataDigest != ""},
 		{"embedder", m.Embedder, want.Embedder, want.Embedder != ""},
 		{"embedder_fingerprint", m.Fingerprint, want.Fingerprint, want.Fingerprint != ""},
+		{"preprocessing", m.Preprocessing, want.Preprocessing, want.Preprocessing != ""},
+		{"image_size", m.ImageSize, want.ImageSize, want.ImageSize != ""},
+		{"dtype", m.DType, want.DType, want.DType != ""},
 		{"normalised", m.Normalised, want.Normalised, want.Fingerprint != ""},
 		{"dim", m.Dim, want.Dim, want.Dim != 0},
 		{"rows", m.Rows, want.Rows, want.Rows != 0},
@@ -261,30 +226,6 @@ func (m SnapshotMeta) match(path string, want SnapshotMeta) error {
 		}
 	}
 	return nil
-}
-
-// appendSnapshot returns emb's data with the rows of a record batch behind.
-func appendSnapshot(emb pipeline.Embeddings, rec arrow.Record) ([]float32, error) {
-	ids := rec.Column(0).(*array.Int64)
-	lists := rec.Column(1).(*array.FixedSizeList)
-	n := int(rec.NumRows())
-	if ids.Len() != n || lists.Len() != n || ids.NullN() != 0 || lists.NullN() != 0 {
-		return nil, fmt.Errorf("%w: columns of %d and %d values with %d and %d nulls, want %d without",
-			ErrCorrupt, ids.Len(), lists.Len(), ids.NullN(), lists.NullN(), n)
-	}
-	for i, id := range ids.Int64Values() {
-		if want := int64(emb.Len() + i); id != want {
-			return nil, fmt.Errorf("%w: row %d: id is %d, want %d", ErrCorrupt, i, id, want)
-		}
-	}
-	values := lists.ListValues().(*array.Float32)
-	if values.Len() != n*emb.Dim || values.NullN() != 0 {
-		return nil, fmt.Errorf("%w: %d values with %d nulls, want %d rows of %d", ErrCorrupt, values.Len(), values.NullN(), n, emb.Dim)
-	}
-	if len(emb.Data)+values.Len() > cap(emb.Data) {
-		return nil, fmt.Errorf("%w: more rows than its metadata says", ErrCorrupt)
-	}
-	return append(emb.Data, values.Float32Values()...), nil
 }
 
 // verify checks the rows as a whole.

@@ -27,8 +27,12 @@ func randomEmbeddings(rows, dim int) pipeline.Embeddings {
 var testSnapshot = SnapshotMeta{DataDigest: "d1", Embedder: "pca", Fingerprint: "f00d", Normalised: true, Generation: 3, Fit: []byte{1, 2, 255}}
 
 func TestSnapshotRoundTrip(t *testing.T) {
-	for _, tt := range []struct{ rows, dim int }{{0, 4}, {1, 1}, {100, 64}, {snapshotRows(512)*2 + 1, 512}} {
+	for _, tt := range []struct{ rows, dim int }{{0, 4}, {1, 1}, {100, 64}, {2001, 512}} {
 		t.Run(fmt.Sprintf("%dx%d", tt.rows, tt.dim), func(t *testing.T) {
+			defer func(most int) { snapshotValues = most }(snapshotValues)
+			if tt.rows == 2001 {
+				snapshotValues = 1000 * tt.dim // three record batches
+			}
 			emb := randomEmbeddings(tt.rows, tt.dim)
 			path := filepath.Join(t.TempDir(), "s.arrow")
 			wrote, err := WriteSnapshot(path, testSnapshot, emb, false)

@@ -16,9 +16,9 @@ import (
 	"github.com/tercet-ml/tercet/stages"
 )
 
-// A net is a network of two layers, small enough to be trained while somebody
+// A network has two layers, small enough to be trained while somebody
 // waits: z = W₂·max(0, W₁·x + b₁) + b₂. It is a [stages.Freezer].
-type net struct {
+type network struct {
 	in, hidden, out int
 	params          []float32 // W₁ (hidden×in), b₁, W₂ (out×hidden), b₂
 	grad            []float32 // of the last backward
@@ -28,8 +28,8 @@ type net struct {
 }
 
 // newNet draws the weights of a net (He et al. 2015).
-func newNet(in, hidden, out int, seed uint64) *net {
-	n := &net{in: in, hidden: hidden, out: out, params: make([]float32, hidden*in+hidden+out*hidden+out)}
+func newNet(in, hidden, out int, seed uint64) *network {
+	n := &network{in: in, hidden: hidden, out: out, params: make([]float32, hidden*in+hidden+out*hidden+out)}
 	dice := rand.New(rand.NewPCG(seed, 1))
 	w1, _, w2, _ := n.parts(n.params)
 	for i := range w1 {
@@ -42,7 +42,7 @@ func newNet(in, hidden, out int, seed uint64) *net {
 }
 
 // parts are the weights and offsets in p.
-func (n *net) parts(p []float32) (w1, b1, w2, b2 []float32) {
+func (n *network) parts(p []float32) (w1, b1, w2, b2 []float32) {
 	w1, p = p[:n.hidden*n.in], p[n.hidden*n.in:]
 	b1, p = p[:n.hidden], p[n.hidden:]
 	w2, b2 = p[:n.out*n.hidden], p[n.out*n.hidden:]
@@ -54,22 +54,22 @@ func matrix(rows, cols int, data []float32) blas32.General {
 }
 
 // Dim implements [stages.Embedder].
-func (n *net) Dim() int { return n.out }
+func (n *network) Dim() int { return n.out }
 
 // Fingerprint implements [stages.Embedder].
-func (n *net) Fingerprint() string {
+func (n *network) Fingerprint() string {
 	h := sha256.New()
 	binary.Write(h, binary.LittleEndian, n.params)
 	return hex.EncodeToString(h.Sum(nil))
 }
 
 // Freeze implements [stages.Freezer].
-func (n *net) Freeze() (stages.Embedder, error) {
-	return &net{in: n.in, hidden: n.hidden, out: n.out, params: slices.Clone(n.params)}, nil
+func (n *network) Freeze() (stages.Embedder, error) {
+	return &network{in: n.in, hidden: n.hidden, out: n.out, params: slices.Clone(n.params)}, nil
 }
 
 // Embed implements [stages.Embedder], and keeps what backward needs.
-func (n *net) Embed(_ context.Context, dst pipeline.Embeddings, x []float32) error {
+func (n *network) Embed(_ context.Context, dst pipeline.Embeddings, x []float32) error {
 	rows := dst.Len()
 	if rows == 0 {
 		return nil
@@ -91,7 +91,7 @@ func (n *net) Embed(_ context.Context, dst pipeline.Embeddings, x []float32) err
 
 // backward computes the gradient of the weights, from that of the embeddings
 // that Embed has just made of x.
-func (n *net) backward(dz pipeline.Embeddings, x []float32) {
+func (n *network) backward(dz pipeline.Embeddings, x []float32) {
 	rows := dz.Len()
 	if n.grad == nil {
 		n.grad = make([]float32, len(n.params))
@@ -123,7 +123,7 @@ func sumRows(dst, data []float32) {
 }
 
 // step follows the gradient by Adam (Kingma and Ba 2015, arXiv:1412.6980).
-func (n *net) step(rate float64) {
+func (n *network) step(rate float64) {
 	const beta1, beta2, epsilon = 0.9, 0.999, 1e-8
 	if n.moments[0] == nil {
 		n.moments = [2][]float32{make([]float32, len(n.params)), make([]float32, len(n.params))}

@@ -164,7 +164,7 @@ func rowsOf(e pipeline.Embeddings, n, dim int) pipeline.Embeddings {
 
 // measure adds a point to r: the share of the images of classes that were held
 // out whose nearest other one is of their class.
-func (c *comparison) measure(ctx context.Context, r *training, model *net, step int) error {
+func (c *comparison) measure(ctx context.Context, r *training, model *network, step int) error {
 	frozen, err := model.Freeze() // model keeps what backward needs
 	if err != nil {
 		return err

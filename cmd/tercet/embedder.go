@@ -161,6 +161,14 @@ const maxSide = 64
 // colours with no side longer than maxSide: a function of the data, as all that
 // is not given.
 func (e *embedJob) decoder(ctx context.Context, set *storage.Dataset, m *model) (*stages.Decode, pipeline.Shape, error) {
+	return e.decoderFor(m, func() (stages.ImageInfo, error) {
+		_, info, err := firstGood(ctx, set)
+		return info, err
+	})
+}
+
+// decoderFor is decoder, of images of which first is the first one.
+func (e *embedJob) decoderFor(m *model, first func() (stages.ImageInfo, error)) (*stages.Decode, pipeline.Shape, error) {
 	if m == nil {
 		m = new(model)
 	}
@@ -172,7 +180,7 @@ func (e *embedJob) decoder(ctx context.Context, set *storage.Dataset, m *model) 
 		size.H, size.W = m.shape.H, m.shape.W
 	}
 	if size.C == 0 || size.H == 0 {
-		_, info, err := firstGood(ctx, set)
+		info, err := first()
 		if err != nil {
 			return nil, size, err
 		}

@@ -3,6 +3,7 @@
 //	tercet prep SRC… -o DIR               make a data set of folders, IDX, tars, CSV, Parquet, Arrow
 //	tercet inspect DATA…                  what a data set holds
 //	tercet mine DATA… -o triplets.parquet mine triplets and write them to a file
+//	tercet soak DATA…                     stream as in training, and check what must not change
 //	tercet version                        what this program was built from
 //
 // Results go to standard output, everything else to standard error. The exit
@@ -98,7 +99,7 @@ TERCET_PER_PAIR=2. A flag on the command line wins.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().StringVar(&format, "log-format", "text", "log lines on standard error: text or json")
 	root.PersistentFlags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	root.AddCommand(newPrep(), newInspect(), newMine(), newCompare(), newVersion())
+	root.AddCommand(newPrep(), newInspect(), newMine(), newCompare(), newSoak(), newVersion())
 	return root
 }
 

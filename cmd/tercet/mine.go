@@ -21,6 +21,7 @@ type mineFlags struct {
 	distance          string
 	seed              uint64
 	batches           int64
+	stream            bool
 	rank, world       int
 	emit              string
 	pairMargin        float64
@@ -28,13 +29,16 @@ type mineFlags struct {
 	dryRun, json      bool
 	saveEmbeddings    string
 	guardSameImage    bool
+	candidates        int
 	guards            stages.Guards
 	badRowFlags
+	healthFlags
 }
 
 func (f *mineFlags) register(flags *pflag.FlagSet) {
 	f.dataFlags.register(flags)
 	f.badRowFlags.register(flags)
+	f.healthFlags.register(flags)
 	f.embedderFlags.register(flags)
 	flags.StringVarP(&f.out, "output", "o", "", "file to write: .parquet, .arrow or .jsonl")
 	flags.BoolVar(&f.overwrite, "overwrite", false, "replace an output that exists")
@@ -50,6 +54,7 @@ func (f *mineFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.pick, "pick", "random", "which of those are taken: random, nearest, farthest, or window:i-j: ranks i to j by distance, from 0 for the nearest")
 	flags.IntVar(&f.perPair, "per-pair", 1, "most triplets per (anchor, positive); a listing rule in a batch lists all unless it is given")
 	flags.StringVar(&f.positives, "positives", "4", "positives per anchor: a number (by hash), all, hardest:n or easiest:n (default in a batch: all)")
+	flags.IntVar(&f.candidates, "candidates", 0, "look for negatives among a sample of so many rows, as many of each class (scope dataset; default: all)")
 	flags.Float64Var(&f.margin, "margin", 0, "margin in units of the distance (default 0.2 for sqeuclidean; the others need one)")
 	flags.StringVar(&f.distance, "distance", "sqeuclidean", "sqeuclidean, euclidean or cosine")
 	flags.Uint64Var(&f.seed, "seed", 1, "seed of everything that is chosen by chance")
@@ -57,6 +62,7 @@ func (f *mineFlags) register(flags *pflag.FlagSet) {
 	f.planFlags.register(flags, " (scope batch)")
 	flags.Int64Var(&f.batches, "batches", 0, "how many batches to mine (scope batch; default: one epoch)")
 
+	flags.BoolVar(&f.stream, "stream", false, "mine batches of the rows of an Arrow stream as they arrive, until --batches or its end, within a quarter of --memory (scope batch)")
 	flags.IntVar(&f.rank, "rank", 0, "mine the batches of one of --world ranks, from 0: every world-th batch (scope batch)")
 	flags.IntVar(&f.world, "world", 1, "how many ranks share the batches; those that do not fill a step are left out (scope batch)")
 
@@ -65,6 +71,8 @@ func (f *mineFlags) register(flags *pflag.FlagSet) {
 	flags.Float64Var(&f.guards.Floor, "guard-floor", 0, "no negative closer to the anchor than this distance")
 	flags.Float64Var(&f.guards.Relative, "guard-relative", 0, "no negative within (1 + this) times the distance to the anchor's nearest positive")
 	flags.IntVar(&f.guards.SkipRanks, "guard-skip-ranks", 0, "pass over the first ranks by distance of each pair's candidates")
+	flags.IntVar(&f.guards.AnchorCap, "guard-anchor-cap", 0, "at most so many triplets of one anchor")
+	flags.IntVar(&f.guards.NegativeCap, "guard-negative-cap", 0, "at most so many triplets with one negative")
 	flags.IntVar(&f.guards.ClassCap, "guard-class-cap", 0, "at most so many triplets whose negative is of one class")
 }
 
@@ -81,6 +89,7 @@ const mineExamples = `  tercet mine data/train-*.parquet -o triplets.parquet
   tercet mine data --distance cosine --margin 0.1 --pick nearest --per-pair 2 -o triplets.parquet
   tercet mine data --emit pairs -o pairs.parquet
   tercet mine data -o triplets.parquet --resume
+  producer | tercet mine - --stream --scope batch --batches 1000 -o triplets.parquet
   tercet mine data --dry-run`
 
 func newMine() *cobra.Command {

@@ -54,6 +54,9 @@ func (j *mineJob) estimate(ctx context.Context, set *storage.Dataset) error {
 	if err != nil {
 		return err
 	}
+	if c := j.mine.Candidates; c > 0 {
+		candidates = min(candidates, int64(c))
+	}
 	mining := float64(anchors) * float64(candidates) * perCandidate
 	e.Seconds = (float64(set.Len())*perImage + mining) / float64(pipeline.Workers(j.flags.workers))
 	if j.flags.json {
@@ -150,7 +153,7 @@ func (j *mineJob) timeMining(ctx context.Context, set *storage.Dataset, dim int)
 	}
 	mine := j.mine
 	mine.PerPair = max(mine.PerPair, 1)
-	mine.Guards.SameGroup = false
+	mine.Guards.SameGroup, mine.Candidates = false, 0
 	scan, err := stages.NewScan(stages.ScanConfig{Mine: mine, Embeddings: snapshot.Embeddings, Labels: labels, Workers: j.flags.workers})
 	if err != nil {
 		return 0, err

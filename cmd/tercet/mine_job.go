@@ -49,7 +49,7 @@ func newMineJob(f *mineFlags, given *pflag.FlagSet) (*mineJob, error) {
 	if err := f.embedderFlags.check(given); err != nil {
 		return nil, err
 	}
-	j.mine.Seed, j.mine.Guards = f.seed, f.guards
+	j.mine.Seed, j.mine.Guards, j.mine.Candidates = f.seed, f.guards, f.candidates
 	j.mine.Guards.AllowDuplicates = !f.guardSameImage
 	if given.Changed("per-pair") {
 		if j.mine.PerPair = f.perPair; f.perPair < 1 {
@@ -64,6 +64,9 @@ func newMineJob(f *mineFlags, given *pflag.FlagSet) (*mineJob, error) {
 	if err := f.badRowFlags.check(given, f.out); err != nil {
 		return nil, err
 	}
+	if err := f.healthFlags.check(f.out, f.saveEmbeddings); err != nil {
+		return nil, err
+	}
 	switch {
 	case f.out == "" && !f.dryRun:
 		return nil, usagef("no output: name one with -o FILE, or ask for --dry-run")
@@ -71,6 +74,8 @@ func newMineJob(f *mineFlags, given *pflag.FlagSet) (*mineJob, error) {
 		return nil, usagef("--emit is %q, want triplets or pairs", f.emit)
 	case f.batches < 0:
 		return nil, usagef("--batches is %d, want 0 for one epoch or more", f.batches)
+	case f.candidates > 0 && j.mine.Scope != stages.ScopeDataSet:
+		return nil, usagef("--candidates is for --scope dataset")
 	case f.batches > 0 && j.mine.Scope != stages.ScopeBatch:
 		return nil, usagef("--batches is for --scope batch")
 	case (f.rank != 0 || f.world != 1) && j.mine.Scope != stages.ScopeBatch:
@@ -81,6 +86,11 @@ func newMineJob(f *mineFlags, given *pflag.FlagSet) (*mineJob, error) {
 		return nil, usagef("--pair-margin is %v, want a number above 0", f.pairMargin)
 	case f.saveEmbeddings != "" && filepath.Clean(f.saveEmbeddings) == filepath.Clean(f.out):
 		return nil, usagef("--save-embeddings and --output name the same file")
+	}
+	if f.stream {
+		if err := j.checkStream(); err != nil {
+			return nil, err
+		}
 	}
 	return j, j.resolve()
 }
@@ -106,6 +116,9 @@ func (j *mineJob) listsAll() bool {
 
 // run does the job.
 func (j *mineJob) run(ctx context.Context, paths []string) error {
+	if j.flags.stream {
+		return j.mineStream(ctx, paths)
+	}
 	j.flags.keepBad = j.flags.policy != stages.FailOnBad
 	set, err := j.flags.open(ctx, paths)
 	if err != nil {
@@ -154,7 +167,16 @@ func (j *mineJob) run(ctx context.Context, paths []string) error {
 	return j.print(sum)
 }
 
-func (j *mineJob) embedAndWrite(ctx context.Context, set *storage.Dataset, job *storage.Job) (*summary, error) {
+func (j *mineJob) embedAndWrite(ctx context.Context, set *storage.Dataset, job *storage.Job) (_ *summary, err error) {
+	watched, err := j.watchHealth(ctx, set)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if failed := watched.end(); failed != nil && err == nil {
+			err = fmt.Errorf("%s is written, but not all of its statistics: %w", j.flags.out, failed)
+		}
+	}()
 	emb, err := j.embedJob().embed(ctx, set)
 	if err := j.flags.report(j.bad, j.flags.overwrite || j.flags.resume, err); err != nil {
 		return nil, err
@@ -162,7 +184,7 @@ func (j *mineJob) embedAndWrite(ctx context.Context, set *storage.Dataset, job *
 	if err := j.save(set, emb); err != nil {
 		return nil, err
 	}
-	return j.write(ctx, set, emb, job) // last: where there are triplets, all is there
+	return j.write(ctx, set, emb, job, watched) // last: where there are triplets, all is there
 }
 
 // embedJob makes the embeddings to mine from.

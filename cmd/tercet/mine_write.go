@@ -111,7 +111,7 @@ func (j *mineJob) newPlan(ctx context.Context, set *storage.Dataset) (*stages.Pl
 }
 
 // write mines, writes the file and says what it holds.
-func (j *mineJob) write(ctx context.Context, set *storage.Dataset, emb *embedded, job *storage.Job) (*summary, error) {
+func (j *mineJob) write(ctx context.Context, set *storage.Dataset, emb *embedded, job *storage.Job, watched *health) (*summary, error) {
 	m, err := j.mined(set, emb)
 	if err != nil {
 		return nil, err
@@ -120,6 +120,9 @@ func (j *mineJob) write(ctx context.Context, set *storage.Dataset, emb *embedded
 	cfg := storage.TripletConfig{Path: j.flags.out, Overwrite: j.flags.overwrite, Meta: j.meta(set, emb)}
 	if done, rows, counts, err := j.there(cfg.Meta); done || err != nil {
 		return j.foundThere(cfg.Meta, rows, counts), err
+	}
+	if err := watched.watch(m, emb, cfg.Meta); err != nil {
+		return nil, err
 	}
 	mark, err := m.mineParts(ctx, job, j.minedFrom(emb))
 	if err != nil {
@@ -135,6 +138,7 @@ func (j *mineJob) write(ctx context.Context, set *storage.Dataset, emb *embedded
 	if err != nil {
 		return nil, err
 	}
+	watched.settled(j.mine.Scope, m.report())
 	return j.summarise(set, emb, m.report(), cfg.Meta, rows), nil
 }
 
@@ -217,16 +221,8 @@ func (j *mineJob) meta(set *storage.Dataset, emb *embedded) pipeline.TripletMeta
 
 // planned is what of that is known before anything is embedded.
 func (j *mineJob) planned(set *storage.Dataset) pipeline.TripletMeta {
-	s := j.mine
-	meta := pipeline.TripletMeta{
-		FormatVersion: storage.TripletFormat, Content: j.flags.emit, Scope: s.Scope.String(), Rule: s.Rule.String(), Pick: s.Pick.String(),
-		PerPair: s.PerPair, Positives: s.Positives, PositivesBy: s.PositivesBy.String(),
-		Loss: "triplet", Margin: s.Loss.Margin, Distance: s.Loss.Distance.String(), Seed: s.Seed,
-		DataDigest: set.Digest(), Rows: int64(set.Len()), Classes: len(classesOf(set)), Guards: s.Guards.Names(),
-	}
-	if j.flags.emit == "pairs" {
-		meta.Loss, meta.PairMargin, meta.PairLabels = "contrastive", j.flags.pairMargin, storage.PairLabels
-	}
+	meta := j.described()
+	meta.DataDigest, meta.Rows, meta.Classes = set.Digest(), int64(set.Len()), len(classesOf(set))
 	if j.bad != nil {
 		meta.OnBadRow = j.flags.policy.String()
 	}
@@ -238,6 +234,21 @@ func (j *mineJob) planned(set *storage.Dataset) pipeline.TripletMeta {
 		if j.flags.world > 1 {
 			meta.Rank, meta.World = j.flags.rank, j.flags.world
 		}
+	}
+	return meta
+}
+
+// described is what of that the flags say.
+func (j *mineJob) described() pipeline.TripletMeta {
+	s := j.mine
+	meta := pipeline.TripletMeta{
+		FormatVersion: storage.TripletFormat, Content: j.flags.emit, Scope: s.Scope.String(), Rule: s.Rule.String(), Pick: s.Pick.String(),
+		PerPair: s.PerPair, Candidates: s.Candidates, Positives: s.Positives, PositivesBy: s.PositivesBy.String(),
+		Loss: "triplet", Margin: s.Loss.Margin, Distance: s.Loss.Distance.String(), Seed: s.Seed,
+		Guards: s.Guards.Names(),
+	}
+	if j.flags.emit == "pairs" {
+		meta.Loss, meta.PairMargin, meta.PairLabels = "contrastive", j.flags.pairMargin, storage.PairLabels
 	}
 	return meta
 }
@@ -254,16 +265,9 @@ func (j *mineJob) tryOutputs(set *storage.Dataset) error {
 	if j.goesOnBehind() {
 		return nil
 	}
-	w, err := storage.NewTripletWriter(storage.TripletConfig{
-		Path: j.flags.out, Overwrite: j.flags.overwrite, Meta: pipeline.TripletMeta{Scope: j.mine.Scope.String()},
-	})
-	if errors.Is(err, storage.ErrUnsupported) {
-		return usagef("--output: %w", err)
-	}
-	if err != nil {
+	if err := j.tryOutput(); err != nil {
 		return err
 	}
-	w.Abort()
 	if _, err := os.Lstat(j.flags.badRows); j.bad != nil && !(err == nil && j.flags.resume) {
 		draft, err := storage.NewDraft(storage.OS, j.flags.badRows, j.flags.overwrite)
 		if err != nil {
@@ -279,6 +283,21 @@ func (j *mineJob) tryOutputs(set *storage.Dataset) error {
 		return fmt.Errorf("--save-embeddings: %w", err)
 	}
 	draft.Abort()
+	return nil
+}
+
+// tryOutput is tryOutputs for the file alone.
+func (j *mineJob) tryOutput() error {
+	w, err := storage.NewTripletWriter(storage.TripletConfig{
+		Path: j.flags.out, Overwrite: j.flags.overwrite, Meta: pipeline.TripletMeta{Scope: j.mine.Scope.String()},
+	})
+	if errors.Is(err, storage.ErrUnsupported) {
+		return usagef("--output: %w", err)
+	}
+	if err != nil {
+		return err
+	}
+	w.Abort()
 	return nil
 }
 

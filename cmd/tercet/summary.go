@@ -23,6 +23,7 @@ type summary struct {
 	MeanAN   float64              `json:"mean_d_an"`
 	Size     pipeline.Shape       `json:"image_size"`
 	Stages   []stageTime          `json:"stages"`
+	Stream   *stages.PoolsReport  `json:"stream,omitempty"`
 	report   stages.MineReport
 	shards   int
 	warnings []string
@@ -41,18 +42,26 @@ func (j *mineJob) summarise(set *storage.Dataset, emb *embedded, report stages.M
 		Output: j.flags.out, Emit: j.flags.emit, Rows: rows, Meta: meta, Size: emb.size,
 		report: report, shards: len(set.Info().Shards),
 	}
-	s.Meta.Counts = s.report.Counts()
-	s.MeanAP, s.MeanAN = s.report.MeanAP(), s.report.MeanAN()
-	for _, t := range j.meter.Timings() {
-		s.Stages = append(s.Stages, stageTime{t.Name, t.Items, t.Busy.Seconds()})
-	}
 	if j.plan != nil {
 		if w, ok := j.plan.Windows(0); ok {
 			s.windows = &w
 		}
 	}
+	return j.completed(s)
+}
+
+// completed is s with what follows from its report.
+func (j *mineJob) completed(s *summary) *summary {
+	s.Meta.Counts = s.report.Counts()
+	s.MeanAP, s.MeanAN = s.report.MeanAP(), s.report.MeanAN()
+	for _, t := range j.meter.Timings() {
+		s.Stages = append(s.Stages, stageTime{t.Name, t.Items, t.Busy.Seconds()})
+	}
 	if s.report.Collapsed > 0 {
 		s.warnings = append(s.warnings, "collapsed: the embeddings are all nearly equal, so nothing can be mined from them")
+	}
+	if s.Stream != nil && s.Stream.Batches == 0 {
+		s.warnings = append(s.warnings, fmt.Sprintf("no batch: never were there %d classes of which %d rows waited", s.Meta.P, s.Meta.K))
 	}
 	if s.report.Pairs > 0 && s.report.Triplets == 0 {
 		s.warnings = append(s.warnings, "no triplets: no pair has a negative under this rule and margin")
@@ -89,7 +98,9 @@ func (s *summary) print(out io.Writer) error {
 	r, m := s.report, s.Meta
 	line := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 
-	line("data", "%s rows, %s classes, %s; digest %.12s", count(m.Rows), count(int64(m.Classes)), plural(s.shards, "file"), m.DataDigest)
+	if s.Stream == nil {
+		line("data", "%s rows, %s classes, %s; digest %.12s", count(m.Rows), count(int64(m.Classes)), plural(s.shards, "file"), m.DataDigest)
+	}
 	embedder := fmt.Sprintf("%s, %d dimensions", m.Embedder, m.Dim)
 	if s.Size.Len() > 0 {
 		embedder += fmt.Sprintf(" of %d×%d %s pixels", s.Size.H, s.Size.W, colours(s.Size.C))
@@ -103,16 +114,22 @@ func (s *summary) print(out io.Writer) error {
 		}
 	}
 	line("rule", "%s, pick %s, margin %v %s, seed %d, over %s", m.Rule, m.Pick, m.Margin, m.Distance, m.Seed, scope)
+	if p := s.Stream; p != nil {
+		line("stream", "%s rows came, %s are in batches; dropped: %s of unknown class, %s waited in vain for other classes, %s of classes with fewer than %d, %s at the end", count(p.Rows), count(p.Images), count(p.Unknown), count(p.Surplus), count(p.Short), m.K, count(p.End))
+	}
 	if w := s.windows; w != nil {
 		left := w.Few + w.Rest + w.Over
 		line("windows", "%s of up to %s of images; %s rows (%.2f %%) left out of an epoch (tercet inspect --window %d says why)", count(int64(w.Windows)), bytesOf(w.Bytes), count(left), percent(left, m.Rows), w.Budget)
+	}
+	if r.Candidates > 0 {
+		line("candidates", "%s of %s rows; in the bands of some pairs they are %s of %s negatives (%.2f %%)", count(r.Candidates), count(m.Rows), count(r.BandSeen), count(r.BandWhole), percent(r.BandSeen, r.BandWhole))
 	}
 	line("pairs", "%s", count(r.Pairs))
 	line("triplets", "%s: %s hard, %s semi-hard, %s easy", count(r.Triplets), count(r.Hard), count(r.SemiHard), count(r.Easy))
 	line("pairs without", "%s (%.2f %%): %s nothing in the band, %s all guarded, %s no other class", count(r.Empty()), percent(r.Empty(), r.Pairs), count(r.NoCandidate), count(r.AllGuarded), count(r.NoNegative))
 	line("distances", "mean d_ap %.4f, mean d_an %.4f (%s)", s.MeanAP, s.MeanAN, m.Distance)
 	if g := r.Guarded; g != (stages.GuardCounts{}) {
-		line("kept out", "%s same image, %s same group, %s below the floor, %s near the nearest positive, %s first ranks, %s over the class cap", count(g.SameImage), count(g.SameGroup), count(g.Floor), count(g.Relative), count(g.SkipRanks), count(g.ClassCap))
+		line("kept out", "%s same image, %s same group, %s below the floor, %s near the nearest positive, %s first ranks, %s over a cap", count(g.SameImage), count(g.SameGroup), count(g.Floor), count(g.Relative), count(g.SkipRanks), count(g.AnchorCap+g.NegativeCap+g.ClassCap))
 	}
 	if r.Unknown+r.Singles+r.Conflicting > 0 {
 		line("not mined", "%s rows of unknown class; %s classes of one image (negatives only); %s images under two classes", count(r.Unknown), count(r.Singles), count(r.Conflicting))

@@ -32,27 +32,32 @@ func isUsage(err error) bool {
 
 // flagOf names the flag behind a field of the library's settings.
 var flagOf = map[string]string{
-	"MineConfig.Loss.Margin":      "--margin",
-	"MineConfig.Loss.Distance":    "--distance",
-	"MineConfig.Rule":             "--rule",
-	"MineConfig.Pick":             "--pick",
-	"MineConfig.PerPair":          "--per-pair",
-	"MineConfig.Positives":        "--positives",
-	"MineConfig.PositivesBy":      "--positives",
-	"MineConfig.Guards.Floor":     "--guard-floor",
-	"MineConfig.Guards.Relative":  "--guard-relative",
-	"MineConfig.Guards.SkipRanks": "--guard-skip-ranks",
-	"MineConfig.Guards.ClassCap":  "--guard-class-cap",
-	"PlanConfig.P":                "--p",
-	"PlanConfig.K":                "--k",
-	"PlanConfig.Steps":            "--batches",
-	"PlanConfig.Window":           "--window",
-	"PlanConfig.Rank":             "--rank",
-	"PlanConfig.World":            "--world",
+	"MineConfig.Loss.Margin":        "--margin",
+	"MineConfig.Loss.Distance":      "--distance",
+	"MineConfig.Rule":               "--rule",
+	"MineConfig.Pick":               "--pick",
+	"MineConfig.PerPair":            "--per-pair",
+	"MineConfig.Positives":          "--positives",
+	"MineConfig.PositivesBy":        "--positives",
+	"MineConfig.Candidates":         "--candidates",
+	"MineConfig.Guards.Floor":       "--guard-floor",
+	"MineConfig.Guards.Relative":    "--guard-relative",
+	"MineConfig.Guards.SkipRanks":   "--guard-skip-ranks",
+	"MineConfig.Guards.AnchorCap":   "--guard-anchor-cap",
+	"MineConfig.Guards.NegativeCap": "--guard-negative-cap",
+	"MineConfig.Guards.ClassCap":    "--guard-class-cap",
+	"PlanConfig.P":                  "--p",
+	"PlanConfig.K":                  "--k",
+	"PlanConfig.Steps":              "--batches",
+	"PlanConfig.Window":             "--window",
+	"PlanConfig.Rank":               "--rank",
+	"PlanConfig.World":              "--world",
+	"PoolsConfig.P":                 "--p",
+	"PoolsConfig.K":                 "--k",
 }
 
 // asFlags puts the flags in the place of the library's limits that come from them.
-var asFlags = strings.NewReplacer("DecodeConfig.MaxPixels", "--max-pixels", "DecodeConfig.Memory", "half of --memory")
+var asFlags = strings.NewReplacer("DecodeConfig.MaxPixels", "--max-pixels", "DecodeConfig.Memory", "half of --memory", "PoolsConfig.Memory", "a quarter of --memory")
 
 // message is err in the words of the command line.
 func message(err error) string {

@@ -2609,88 +2609,177 @@ DATA step8<>+0(SB)/1, $0x08
 DATA step8<>+1(SB)/1, $0x00
 GLOBL step8<>(SB), RODATA|NOPTR, $2
 
-// func siftAVX512(dst *uint32, hits *uint16, n int, x *float32, first uint64, sieves *byte, count int) int
-// Requires: AVX, AVX512DQ, AVX512F, AVX512VL, BMI2, POPCNT
-TEXT ·siftAVX512(SB), NOSPLIT, $0-64
+// func siftAVX512(dst *uint32, hits *uint16, n int, x *float32, first uint32, numbers *uint32, sieves *byte, count int) int
+// Requires: AVX, AVX512F, BMI2, POPCNT
+TEXT ·siftAVX512(SB), NOSPLIT, $0-72
 	MOVQ         dst+0(FP), AX
 	MOVQ         hits+8(FP), CX
 	MOVQ         n+16(FP), DX
 	MOVQ         x+24(FP), BX
-	MOVQ         sieves+40(FP), SI
-	MOVQ         count+48(FP), DI
-	LEAQ         (DI)(DI*2), DI
-	LEAQ         (SI)(DI*8), DI
-	VPBROADCASTQ first+32(FP), Z0
-	VPBROADCASTQ golden<>+0(SB), Z1
-	VPBROADCASTQ mix1<>+0(SB), Z2
-	VPBROADCASTQ mix2<>+0(SB), Z3
-	VPMULLQ      Z1, Z0, Z0
-	XORQ         R8, R8
-	MOVL         $0x000000ff, R11
-	KMOVW        R11, K1
+	MOVQ         numbers+40(FP), SI
+	MOVQ         sieves+48(FP), DI
+	MOVQ         count+56(FP), R8
+	LEAQ         (R8)(R8*2), R8
+	LEAQ         (DI)(R8*8), R8
+	VPBROADCASTD golden<>+0(SB), Z0
+	VPBROADCASTD mix1<>+0(SB), Z2
+	VPBROADCASTD mix2<>+0(SB), Z3
+	VBROADCASTSS first+32(FP), Z1
+	XORQ         R9, R9
+	MOVL         $0x0000ffff, R12
+	KMOVW        R12, K1
 
 loop:
-	CMPQ  DX, $0x08
+	CMPQ  DX, $0x10
 	JGE   values
-	BZHIL DX, R11, R11
-	KMOVW R11, K1
+	BZHIL DX, R12, R12
+	KMOVW R12, K1
 
 values:
-	VPMOVZXWD.Z (CX), K1, Y4
-	VXORPS      Y5, Y5, Y5
+	VPMOVZXWD.Z (CX), K1, Z4
+	VPXORD      Z5, Z5, Z5
 	KMOVW       K1, K2
-	VGATHERDPS  (BX)(Y4*4), K2, Y5
-	VPMOVZXDQ   Y4, Z6
-	VPMULLQ     Z1, Z6, Z6
-	VPADDQ      Z0, Z6, Z6
-	MOVQ        SI, R10
-	XORQ        R12, R12
+	VGATHERDPS  (BX)(Z4*4), K2, Z5
+	VPADDD      Z1, Z4, Z6
+	TESTQ       SI, SI
+	JZ          counted
+	KMOVW       K1, K2
+	VPGATHERDD  (SI)(Z4*4), K2, Z6
+
+counted:
+	VPMULLD Z0, Z6, Z6
+	MOVQ    DI, R11
+	XORQ    R13, R13
 
 sieve:
-	VCMPPS.BCST  $0x1d, (R10), Y5, K1, K2
-	VCMPPS.BCST  $0x12, 4(R10), Y5, K2, K2
-	VPADDQ.BCST  8(R10), Z6, Z7
-	VPSRLQ       $0x1e, Z7, Z8
-	VPXORQ       Z8, Z7, Z7
-	VPMULLQ      Z2, Z7, Z7
-	VPSRLQ       $0x1b, Z7, Z8
-	VPXORQ       Z8, Z7, Z7
-	VPMULLQ      Z3, Z7, Z7
-	VPSRLQ       $0x21, Z7, Z7
-	VPCMPUQ.BCST $0x02, 16(R10), Z7, K2, K2
-	KORTESTB     K2, K2
+	VCMPPS.BCST     $0x1d, (R11), Z5, K1, K2
+	VCMPPS.BCST     $0x12, 4(R11), Z5, K2, K2
+	VPADDD.BCST     8(R11), Z6, Z7
+	VPSRLD          $0x10, Z7, Z8
+	VPXORD          Z8, Z7, Z7
+	VPMULLD         Z2, Z7, Z7
+	VPSRLD          $0x0f, Z7, Z8
+	VPTERNLOGD.BCST $0x96, 12(R11), Z8, Z7
+	VPMULLD         Z3, Z7, Z7
+	VPSRLD          $0x0f, Z7, Z8
+	VPXORD          Z8, Z7, Z7
+	VPCMPUD.BCST    $0x02, 16(R11), Z7, K2, K2
+	KORTESTW        K2, K2
+	JNZ             keep
+
+next:
+	ADDQ $0x18, R11
+	ADDQ $0x00010000, R13
+	CMPQ R11, R8
+	JNE  sieve
+	ADDQ $0x20, CX
+	SUBQ $0x10, DX
+	JG   loop
+	VZEROUPPER
+	MOVQ R9, ret+64(FP)
+	RET
+
+keep:
+	VPBROADCASTD  R13, Z7
+	VPORD         Z4, Z7, Z7
+	VPCOMPRESSD.Z Z7, K2, Z7
+	VMOVDQU32     Z7, (AX)(R9*4)
+	KMOVW         K2, R10
+	POPCNTL       R10, R10
+	ADDQ          R10, R9
+	JMP           next
+
+DATA golden<>+0(SB)/4, $0x9e3779b9
+GLOBL golden<>(SB), RODATA|NOPTR, $4
+
+DATA mix1<>+0(SB)/4, $0x21f0aaad
+GLOBL mix1<>(SB), RODATA|NOPTR, $4
+
+DATA mix2<>+0(SB)/4, $0xd35a2d97
+GLOBL mix2<>(SB), RODATA|NOPTR, $4
+
+// func siftAVX2(dst *uint32, hits *uint16, n int, x *float32, first uint32, numbers *uint32, sieves *byte, count int) int
+// Requires: AVX, AVX2
+TEXT ·siftAVX2(SB), NOSPLIT, $0-72
+	MOVQ         dst+0(FP), AX
+	MOVQ         hits+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVQ         x+24(FP), BX
+	MOVQ         numbers+40(FP), SI
+	MOVQ         sieves+48(FP), DI
+	MOVQ         count+56(FP), R8
+	LEAQ         (R8)(R8*2), R8
+	LEAQ         (DI)(R8*8), R8
+	VPBROADCASTD golden<>+0(SB), Y0
+	VPBROADCASTD mix1<>+0(SB), Y2
+	VPBROADCASTD mix2<>+0(SB), Y3
+	VBROADCASTSS first+32(FP), Y1
+	XORQ         R9, R9
+
+loop:
+	VPMOVZXWD  (CX), Y4
+	VPCMPEQD   Y6, Y6, Y6
+	VXORPS     Y5, Y5, Y5
+	VGATHERDPS Y6, (BX)(Y4*4), Y5
+	VPADDD     Y1, Y4, Y7
+	TESTQ      SI, SI
+	JZ         counted
+	VPCMPEQD   Y6, Y6, Y6
+	VPGATHERDD Y6, (SI)(Y4*4), Y7
+
+counted:
+	VPMULLD Y0, Y7, Y7
+	MOVQ    DI, R11
+	XORL    R12, R12
+
+sieve:
+	VBROADCASTSS (R11), Y4
+	VCMPPS       $0x1d, Y4, Y5, Y8
+	VBROADCASTSS 4(R11), Y4
+	VCMPPS       $0x12, Y4, Y5, Y4
+	VANDPS       Y4, Y8, Y8
+	VPBROADCASTD 8(R11), Y4
+	VPADDD       Y7, Y4, Y4
+	VPSRLD       $0x10, Y4, Y6
+	VPXOR        Y6, Y4, Y4
+	VPMULLD      Y2, Y4, Y4
+	VPSRLD       $0x0f, Y4, Y6
+	VPXOR        Y6, Y4, Y4
+	VPBROADCASTD 12(R11), Y6
+	VPXOR        Y6, Y4, Y4
+	VPMULLD      Y3, Y4, Y4
+	VPSRLD       $0x0f, Y4, Y6
+	VPXOR        Y6, Y4, Y4
+	VPBROADCASTD 16(R11), Y6
+	VPMINUD      Y6, Y4, Y6
+	VPCMPEQD     Y6, Y4, Y6
+	VANDPS       Y6, Y8, Y8
+	VMOVMSKPS    Y8, R10
+	TESTL        R10, R10
 	JNZ          keep
 
 next:
-	ADDQ $0x18, R10
-	ADDQ $0x00010000, R12
-	CMPQ R10, DI
+	ADDQ $0x18, R11
+	ADDL $0x00010000, R12
+	CMPQ R11, R8
 	JNE  sieve
 	ADDQ $0x10, CX
 	SUBQ $0x08, DX
 	JG   loop
 	VZEROUPPER
-	MOVQ R8, ret+56(FP)
+	MOVQ R9, ret+64(FP)
 	RET
 
 keep:
-	VPBROADCASTD  R12, Y7
-	VPORD         Y4, Y7, Y7
-	VPCOMPRESSD.Z Y7, K2, Y7
-	VMOVDQU32     Y7, (AX)(R8*4)
-	KMOVB         K2, R9
-	POPCNTL       R9, R9
-	ADDQ          R9, R8
-	JMP           next
-
-DATA golden<>+0(SB)/8, $0x9e3779b97f4a7c15
-GLOBL golden<>(SB), RODATA|NOPTR, $8
-
-DATA mix1<>+0(SB)/8, $0xbf58476d1ce4e5b9
-GLOBL mix1<>(SB), RODATA|NOPTR, $8
-
-DATA mix2<>+0(SB)/8, $0x94d049bb133111eb
-GLOBL mix2<>(SB), RODATA|NOPTR, $8
+	BSFL    R10, R13
+	MOVWLZX (CX)(R13*2), R14
+	ORL     R12, R14
+	MOVL    R14, (AX)(R9*4)
+	INCQ    R9
+	LEAL    -1(R10), R14
+	ANDL    R14, R10
+	JNZ     keep
+	JMP     next
 
 DATA absMask<>+0(SB)/4, $0x7fffffff
 DATA absMask<>+4(SB)/4, $0x7fffffff
@@ -3083,7 +3172,7 @@ row:
 	VANDPS       absMask<>+0(SB), Y5, Y5
 	VMULPS       resolution<>+0(SB), Y3, Y6
 	VMINPS       Y6, Y5, Y5
-	VCMPPS       $0x02, Y4, Y5, Y5
+	VCMPPS       $0x12, Y4, Y5, Y5
 	MOVBLZX      (R8), R11
 	VMOVD        R11, X6
 	VPBROADCASTD X6, Y6

@@ -28,8 +28,8 @@ func selectWhole(dst []uint16, x []float32, lo, hi float32) int {
 	return selectGeneric(dst, x, 0, lo, hi)
 }
 
-func sift(dst []uint32, hits []uint16, x []float32, first uint64, sieves []Sieve) int {
-	return siftGeneric(dst, hits, x, first, sieves)
+func sift(dst []uint32, hits []uint16, x []float32, first uint32, numbers []uint32, sieves []Sieve) int {
+	return siftGeneric(dst, hits, x, first, numbers, sieves)
 }
 
 func body() string { return "go" }

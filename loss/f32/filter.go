@@ -18,30 +18,41 @@ func Select(dst []uint16, x []float32, lo, hi float32) int {
 	return n + selectGeneric(dst[n:], x[whole:], whole, lo, hi)
 }
 
-// A Sieve keeps the value of a column where it is in [Lo, Hi] and the first 31
-// bits of the keyed hash of the column are at most Cut: see [Sift].
+// A Sieve keeps the value of a column where it is in [Lo, Hi] and the column's
+// [Hash] under Key is at most Cut.
 type Sieve struct {
-	Lo, Hi   float32
-	Key, Cut uint64
+	Lo, Hi float32
+	Key    uint64
+	Cut    uint32
+}
+
+// Hash is a permutation of 32 bits, chosen by a key of 64: numbers that differ
+// have hashes that differ, under any one key. It is the 32-bit hash of lowest
+// known bias with two multiplications (Wellons, "Hash Prospector"), over a
+// counter that begins at half of the key, with the other half mixed in half way.
+func Hash(key uint64, number uint32) uint32 {
+	h := number*0x9e3779b9 + uint32(key)
+	h = (h ^ h>>16) * 0x21f0aaad
+	h = (h ^ h>>15 ^ uint32(key>>32)) * 0xd35a2d97
+	return h ^ h>>15
 }
 
 // Sift writes to dst s<<16 | i for every sieve s and every i of hits where
 //
-//	Lo ≤ x[i] ≤ Hi and mix(Key + (first + i)·0x9e3779b97f4a7c15)>>33 ≤ Cut
+//	Lo ≤ x[i] ≤ Hi and Hash(Key, numbers[i]) ≤ Cut
 //
-// in any order, and returns how many they are; mix is the output function of
-// SplitMix64, and the factor the step of its counter (Steele, Lea and Flood,
-// "Fast splittable pseudorandom number generators", OOPSLA 2014). dst has room
-// for all and for 8 more, and what it holds behind them afterwards is of no
-// meaning. hits are indices of x.
-func Sift(dst []uint32, hits []uint16, x []float32, first uint64, sieves []Sieve) int {
-	if len(sieves) > 1<<16 || len(dst) < len(hits)*len(sieves)+8 {
+// in any order, and returns how many they are. Without numbers, those of the x
+// are first, first+1, …; otherwise they are as many as x. dst has room for all and for 16
+// more, and what it holds behind them afterwards is of no meaning. hits are
+// indices of x.
+func Sift(dst []uint32, hits []uint16, x []float32, first uint32, numbers []uint32, sieves []Sieve) int {
+	if len(sieves) > 1<<16 || numbers != nil && len(numbers) != len(x) || len(dst) < len(hits)*len(sieves)+16 {
 		panic(fmt.Sprintf("f32: Sift of %d values by %d sieves to %d", len(hits), len(sieves), len(dst)))
 	}
 	if len(hits) == 0 || len(sieves) == 0 {
 		return 0
 	}
-	return sift(dst, hits, x, first, sieves)
+	return sift(dst, hits, x, first, numbers, sieves)
 }
 
 func selectGeneric(dst []uint16, x []float32, first int, lo, hi float32) (n int) {
@@ -54,18 +65,15 @@ func selectGeneric(dst []uint16, x []float32, first int, lo, hi float32) (n int)
 	return n
 }
 
-func siftGeneric(dst []uint32, hits []uint16, x []float32, first uint64, sieves []Sieve) (n int) {
+func siftGeneric(dst []uint32, hits []uint16, x []float32, first uint32, numbers []uint32, sieves []Sieve) (n int) {
 	for _, i := range hits {
-		v, w := x[i], (first+uint64(i))*0x9e3779b97f4a7c15
+		v, number := x[i], first+uint32(i)
+		if numbers != nil {
+			number = numbers[i]
+		}
 		for s := range sieves {
 			b := &sieves[s]
-			if !(b.Lo <= v && v <= b.Hi) {
-				continue
-			}
-			h := b.Key + w
-			h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
-			h = (h ^ h>>27) * 0x94d049bb133111eb
-			if h>>33 <= b.Cut { // the last step of the mix, h ^ h>>31, changes none of these bits
+			if b.Lo <= v && v <= b.Hi && Hash(b.Key, number) <= b.Cut {
 				dst[n] = uint32(s)<<16 | uint32(i)
 				n++
 			}

@@ -2,7 +2,11 @@
 
 package f32
 
-import "golang.org/x/sys/cpu"
+import (
+	"unsafe"
+
+	"golang.org/x/sys/cpu"
+)
 
 // hasFMA, hasAVX512 and hasVBMI2 choose between the bodies; tests set them.
 var (
@@ -49,11 +53,16 @@ func selectWhole(dst []uint16, x []float32, lo, hi float32) int {
 	}
 }
 
-func sift(dst []uint32, hits []uint16, x []float32, first uint64, sieves []Sieve) int {
-	if hasAVX512 {
-		return siftAVX512(&dst[0], &hits[0], len(hits), &x[0], first, &sieves[0], len(sieves))
+func sift(dst []uint32, hits []uint16, x []float32, first uint32, numbers []uint32, sieves []Sieve) int {
+	switch eights := len(hits) &^ 7; {
+	case hasAVX512:
+		return siftAVX512(&dst[0], &hits[0], len(hits), &x[0], first, unsafe.SliceData(numbers), &sieves[0], len(sieves))
+	case hasFMA && eights > 0:
+		n := siftAVX2(&dst[0], &hits[0], eights, &x[0], first, unsafe.SliceData(numbers), &sieves[0], len(sieves))
+		return n + siftGeneric(dst[n:], hits[eights:], x, first, numbers, sieves)
+	default:
+		return siftGeneric(dst, hits, x, first, numbers, sieves)
 	}
-	return siftGeneric(dst, hits, x, first, sieves)
 }
 
 // In f32_amd64.s, which does not check lengths.
@@ -74,7 +83,10 @@ func selectAVX512(dst *uint16, x *float32, n int, lo, hi float32) int
 func selectAVX2(dst *uint16, x *float32, n int, lo, hi float32) int
 
 //go:noescape
-func siftAVX512(dst *uint32, hits *uint16, n int, x *float32, first uint64, sieves *Sieve, count int) int
+func siftAVX512(dst *uint32, hits *uint16, n int, x *float32, first uint32, numbers *uint32, sieves *Sieve, count int) int
+
+//go:noescape
+func siftAVX2(dst *uint32, hits *uint16, n int, x *float32, first uint32, numbers *uint32, sieves *Sieve, count int) int
 
 func peakAVX512(n int)
 

@@ -70,7 +70,7 @@ func BenchmarkSelect(b *testing.B) {
 
 // BenchmarkSift is what 30 values of a strip cost four pairs.
 func BenchmarkSift(b *testing.B) {
-	x, hits, dst, sieves := make([]float32, 512), make([]uint16, 30), make([]uint32, 4*30+8), make([]Sieve, 4)
+	x, hits, dst, sieves := make([]float32, 512), make([]uint16, 30), make([]uint32, 4*30+16), make([]Sieve, 4)
 	for i := range hits {
 		hits[i] = uint16(17 * i)
 	}
@@ -78,7 +78,7 @@ func BenchmarkSift(b *testing.B) {
 		sieves[i] = Sieve{Key: uint64(i), Cut: 1 << 17}
 	}
 	for b.Loop() {
-		Sift(dst, hits, x, 1, sieves)
+		Sift(dst, hits, x, 1, nil, sieves)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/120, "ns/hash")
 }

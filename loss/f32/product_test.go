@@ -255,24 +255,38 @@ func TestSift(t *testing.T) {
 					hits = append(hits, uint16(i))
 				}
 			}
-			hits, behind := append(hits, 60000, 60000, 60000)[:len(hits)], 8 // indices behind are of no meaning
-			first := r.Uint64() >> 20
+			hits, behind := append(hits, 60000, 60000, 60000)[:len(hits)], 16 // indices behind are of no meaning
+			first, numbers := r.Uint32(), []uint32(nil)
+			if r.IntN(2) == 0 {
+				numbers = make([]uint32, len(v))
+				for i := range numbers {
+					numbers[i] = r.Uint32()
+				}
+			}
 			sieves := make([]Sieve, r.IntN(6))
 			for i := range sieves {
 				lo, hi := value(r), value(r)
-				sieves[i] = Sieve{min(lo, hi), max(lo, hi), r.Uint64(), r.Uint64() >> (33 + r.IntN(4))}
+				sieves[i] = Sieve{min(lo, hi), max(lo, hi), r.Uint64(), r.Uint32() >> r.IntN(4)}
 			}
 			const guard = 7777777
 			size := len(hits)*len(sieves) + behind
 			all := slices.Repeat([]uint32{guard}, size+20)
-			got := all[2:][:Sift(all[2:][:size], hits, v, first, sieves)]
+			got := all[2:][:Sift(all[2:][:size], hits, v, first, numbers, sieves)]
 			var want []uint32
 			for s, b := range sieves {
 				for _, i := range hits {
-					x, z := v[i], b.Key+(first+uint64(i))*0x9e3779b97f4a7c15
-					z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
-					z = (z ^ z>>27) * 0x94d049bb133111eb
-					if z ^= z >> 31; b.Lo <= x && x <= b.Hi && z>>33 <= b.Cut {
+					z := first + uint32(i)
+					if numbers != nil {
+						z = numbers[i]
+					}
+					z = z*0x9e3779b9 + uint32(b.Key)
+					z ^= z >> 16
+					z *= 0x21f0aaad
+					z ^= z >> 15
+					z ^= uint32(b.Key >> 32)
+					z *= 0xd35a2d97
+					z ^= z >> 15
+					if x := v[i]; b.Lo <= x && x <= b.Hi && z <= b.Cut {
 						want = append(want, uint32(s)<<16|uint32(i))
 					}
 				}
@@ -303,7 +317,8 @@ func TestTileLengths(t *testing.T) {
 		"Product, dst":        func() { Product(f(12*31), f(32), f(12*3), f(32*3), 3) },
 		"Select":              func() { Select(make([]uint16, 3), f(4), 0, 1) },
 		"Select, too many":    func() { Select(make([]uint16, 1<<17), f(1<<16+1), 0, 1) },
-		"Sift":                func() { Sift(make([]uint32, 11), make([]uint16, 4), f(4), 0, make([]Sieve, 1)) },
+		"Sift, numbers":       func() { Sift(make([]uint32, 32), make([]uint16, 4), f(4), 0, make([]uint32, 3), make([]Sieve, 1)) },
+		"Sift":                func() { Sift(make([]uint32, 19), make([]uint16, 4), f(4), 0, nil, make([]Sieve, 1)) },
 	} {
 		func() {
 			defer func() {

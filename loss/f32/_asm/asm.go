@@ -25,6 +25,7 @@ func main() {
 	selectAVX512()
 	selectAVX2()
 	siftAVX512()
+	siftAVX2()
 	panelKernels()
 	peak("peakAVX512", func() reg.VecVirtual { return ZMM() }, 24)
 	peak("peakAVX2", func() reg.VecVirtual { return YMM() }, 12)

@@ -100,71 +100,159 @@ func selectAVX2() {
 	RET()
 }
 
-// siftAVX512 shows eight values at a time to every sieve. That a hash is low
-// enough is rare.
-func siftAVX512() {
-	TEXT("siftAVX512", NOSPLIT, "func(dst *uint32, hits *uint16, n int, x *float32, first uint64, sieves *byte, count int) int")
-	Doc("siftAVX512 is siftGeneric for n ≥ 1 hits and count ≥ 1 sieves.")
-	dst := Load(Param("dst"), GP64())
-	hits := Load(Param("hits"), GP64())
-	n := Load(Param("n"), GP64())
-	x := Load(Param("x"), GP64())
-	sieves := Load(Param("sieves"), GP64())
-	last := Load(Param("count"), GP64())
+// sift is a body of Sift: vectors of values, and of their hashes, against every
+// sieve. That a hash is low enough is rare.
+type sift struct {
+	lanes  int
+	vector func() reg.VecVirtual
+}
+
+// begin loads what all bodies need. A sieve is 24 bytes: Lo, Hi, the halves of
+// Key, and Cut.
+func (b sift) begin() (hits, n, x, numbers, sieves, last, kept reg.GPVirtual, golden, first, m1, m2 reg.VecVirtual) {
+	load := func(name string) reg.GPVirtual { return Load(Param(name), GP64()).(reg.GPVirtual) }
+	hits, n, x, numbers, sieves, last = load("hits"), load("n"), load("x"), load("numbers"), load("sieves"), load("count")
 	LEAQ(Mem{Base: last, Index: last, Scale: 2}, last)
-	LEAQ(Mem{Base: sieves, Index: last, Scale: 8}, last) // 24 bytes each
-	first, golden, m1, m2 := ZMM(), ZMM(), ZMM(), ZMM()
+	LEAQ(Mem{Base: sieves, Index: last, Scale: 8}, last)
+	golden, first, m1, m2 = b.vector(), b.vector(), b.vector(), b.vector()
+	VPBROADCASTD(word("golden", 0x9e3779b9), golden)
+	VPBROADCASTD(word("mix1", 0x21f0aaad), m1)
+	VPBROADCASTD(word("mix2", 0xd35a2d97), m2)
 	p, err := Param("first").Resolve()
 	if err != nil {
 		panic(err)
 	}
-	VPBROADCASTQ(p.Addr, first)
-	VPBROADCASTQ(quad("golden", 0x9e3779b97f4a7c15), golden)
-	VPBROADCASTQ(quad("mix1", 0xbf58476d1ce4e5b9), m1)
-	VPBROADCASTQ(quad("mix2", 0x94d049bb133111eb), m2)
-	VPMULLQ(golden, first, first)
-	kept, wide, sieve, some, number := GP64(), GP64(), GP64(), GP64(), GP64()
+	VBROADCASTSS(p.Addr, first)
+	kept = GP64()
 	XORQ(kept, kept)
+	return
+}
+
+func siftAVX512() {
+	TEXT("siftAVX512", NOSPLIT, "func(dst *uint32, hits *uint16, n int, x *float32, first uint32, numbers *uint32, sieves *byte, count int) int")
+	Doc("siftAVX512 is siftGeneric for n ≥ 1 hits and count ≥ 1 sieves.")
+	dst := Load(Param("dst"), GP64())
+	hits, n, x, numbers, sieves, last, kept, golden, first, m1, m2 := sift{16, func() reg.VecVirtual { return ZMM() }}.begin()
+	wide, sieve, some, number := GP64(), GP64(), GP64(), GP64()
 	in, todo := K(), K()
-	MOVL(U32(0xff), some.As32())
+	MOVL(U32(0xffff), some.As32())
 	KMOVW(some.As32(), in)
 
 	Label("loop")
-	CMPQ(n, Imm(8))
+	CMPQ(n, Imm(16))
 	JGE(LabelRef("values"))
-	BZHIL(n.(reg.GPVirtual).As32(), some.As32(), some.As32()) // some is 0xff
+	BZHIL(n.As32(), some.As32(), some.As32()) // some is 0xffff
 	KMOVW(some.As32(), in)
 	Label("values")
-	index, v, words := YMM(), YMM(), ZMM()
+	index, v := ZMM(), ZMM()
 	VPMOVZXWD_Z(Mem{Base: hits}, in, index)
-	VXORPS(v, v, v)
+	VPXORD(v, v, v)
 	KMOVW(in, todo)
 	VGATHERDPS(Mem{Base: x, Index: index, Scale: 4}, todo, v)
-	VPMOVZXDQ(index, words)
-	VPMULLQ(golden, words, words)
-	VPADDQ(first, words, words)
+	words := ZMM()
+	VPADDD(first, index, words)
+	TESTQ(numbers, numbers)
+	JZ(LabelRef("counted"))
+	KMOVW(in, todo)
+	VPGATHERDD(Mem{Base: numbers, Index: index, Scale: 4}, todo, words)
+	Label("counted")
+	VPMULLD(golden, words, words)
 	MOVQ(sieves, sieve)
 	XORQ(number, number)
 
 	Label("sieve")
-	h, t := ZMM(), ZMM()
-	hit := K()
+	h, t, hit := ZMM(), ZMM(), K()
 	VCMPPS_BCST(greaterOrEqual, Mem{Base: sieve}, v, in, hit)
 	VCMPPS_BCST(lessOrEqual, Mem{Base: sieve, Disp: 4}, v, hit, hit)
-	VPADDQ_BCST(Mem{Base: sieve, Disp: 8}, words, h)
-	VPSRLQ(Imm(30), h, t)
-	VPXORQ(t, h, h)
-	VPMULLQ(m1, h, h)
-	VPSRLQ(Imm(27), h, t)
-	VPXORQ(t, h, h)
-	VPMULLQ(m2, h, h)
-	VPSRLQ(Imm(33), h, h) // the last step of the mix changes none of these bits
-	VPCMPUQ_BCST(Imm(2), Mem{Base: sieve, Disp: 16}, h, hit, hit)
-	KORTESTB(hit, hit)
+	VPADDD_BCST(Mem{Base: sieve, Disp: 8}, words, h)
+	VPSRLD(Imm(16), h, t)
+	VPXORD(t, h, h)
+	VPMULLD(m1, h, h)
+	VPSRLD(Imm(15), h, t)
+	VPTERNLOGD_BCST(Imm(0x96), Mem{Base: sieve, Disp: 12}, t, h) // all three, xor
+	VPMULLD(m2, h, h)
+	VPSRLD(Imm(15), h, t)
+	VPXORD(t, h, h)
+	VPCMPUD_BCST(Imm(2), Mem{Base: sieve, Disp: 16}, h, hit, hit)
+	KORTESTW(hit, hit)
 	JNZ(LabelRef("keep"))
 	Label("next")
 	ADDQ(Imm(24), sieve)
 	ADDQ(U32(1<<16), number)
+	CMPQ(sieve, last)
+	JNE(LabelRef("sieve"))
+	ADDQ(Imm(32), hits)
+	SUBQ(Imm(16), n)
+	JG(LabelRef("loop"))
+	VZEROUPPER()
+	Store(kept, ReturnIndex(0))
+	RET()
+
+	Label("keep")
+	out := ZMM()
+	VPBROADCASTD(number.As32(), out)
+	VPORD(index, out, out)
+	VPCOMPRESSD_Z(out, hit, out)
+	VMOVDQU32(out, Mem{Base: dst, Index: kept, Scale: 4})
+	KMOVW(hit, wide.As32())
+	POPCNTL(wide.As32(), wide.As32())
+	ADDQ(wide, kept)
+	JMP(LabelRef("next"))
+}
+
+func siftAVX2() {
+	TEXT("siftAVX2", NOSPLIT, "func(dst *uint32, hits *uint16, n int, x *float32, first uint32, numbers *uint32, sieves *byte, count int) int")
+	Doc("siftAVX2 is siftGeneric for n ≥ 8 hits, a multiple of 8, and count ≥ 1 sieves.")
+	dst := Load(Param("dst"), GP64())
+	hits, n, x, numbers, sieves, last, kept, golden, first, m1, m2 := sift{8, func() reg.VecVirtual { return YMM() }}.begin()
+	mask, sieve, number, bit, out := GP32(), GP64(), GP32(), GP64(), GP32()
+
+	Label("loop")
+	index, v, todo := YMM(), YMM(), YMM()
+	VPMOVZXWD(Mem{Base: hits}, index)
+	VPCMPEQD(todo, todo, todo)
+	VXORPS(v, v, v)
+	VGATHERDPS(todo, Mem{Base: x, Index: index, Scale: 4}, v)
+	words := YMM()
+	VPADDD(first, index, words)
+	TESTQ(numbers, numbers)
+	JZ(LabelRef("counted"))
+	VPCMPEQD(todo, todo, todo)
+	VPGATHERDD(todo, Mem{Base: numbers, Index: index, Scale: 4}, words)
+	Label("counted")
+	VPMULLD(golden, words, words)
+	MOVQ(sieves, sieve)
+	XORL(number, number)
+
+	Label("sieve")
+	h, t, edge, hit := YMM(), YMM(), YMM(), YMM()
+	VBROADCASTSS(Mem{Base: sieve}, edge)
+	VCMPPS(greaterOrEqual, edge, v, hit)
+	VBROADCASTSS(Mem{Base: sieve, Disp: 4}, edge)
+	VCMPPS(lessOrEqual, edge, v, edge)
+	VANDPS(edge, hit, hit)
+	VPBROADCASTD(Mem{Base: sieve, Disp: 8}, h)
+	VPADDD(words, h, h)
+	VPSRLD(Imm(16), h, t)
+	VPXOR(t, h, h)
+	VPMULLD(m1, h, h)
+	VPSRLD(Imm(15), h, t)
+	VPXOR(t, h, h)
+	VPBROADCASTD(Mem{Base: sieve, Disp: 12}, t)
+	VPXOR(t, h, h)
+	VPMULLD(m2, h, h)
+	VPSRLD(Imm(15), h, t)
+	VPXOR(t, h, h)
+	VPBROADCASTD(Mem{Base: sieve, Disp: 16}, t)
+	VPMINUD(t, h, t)
+	VPCMPEQD(t, h, t) // h ≤ Cut
+	VANDPS(t, hit, hit)
+	VMOVMSKPS(hit, mask)
+	TESTL(mask, mask)
+	JNZ(LabelRef("keep"))
+	Label("next")
+	ADDQ(Imm(24), sieve)
+	ADDL(U32(1<<16), number)
 	CMPQ(sieve, last)
 	JNE(LabelRef("sieve"))
 	ADDQ(Imm(16), hits)
@@ -175,14 +263,14 @@ func siftAVX512() {
 	RET()
 
 	Label("keep")
-	out := YMM()
-	VPBROADCASTD(number.As32(), out)
-	VPORD(index, out, out)
-	VPCOMPRESSD_Z(out, hit, out)
-	VMOVDQU32(out, Mem{Base: dst, Index: kept, Scale: 4})
-	KMOVB(hit, wide.As32())
-	POPCNTL(wide.As32(), wide.As32())
-	ADDQ(wide, kept)
+	BSFL(mask, bit.As32())
+	MOVWLZX(Mem{Base: hits, Index: bit, Scale: 2}, out)
+	ORL(number, out)
+	MOVL(out, Mem{Base: dst, Index: kept, Scale: 4})
+	INCQ(kept)
+	LEAL(Mem{Base: mask.(reg.GPVirtual).As64(), Disp: -1}, out)
+	ANDL(out, mask)
+	JNZ(LabelRef("keep"))
 	JMP(LabelRef("next"))
 }
 
@@ -223,8 +311,15 @@ func data(name string, n int, given ...byte) Mem {
 	return m
 }
 
-func quad(name string, x uint64) Mem {
-	m := GLOBL(name, RODATA|NOPTR)
-	DATA(0, U64(x))
+func word(name string, x uint32) Mem {
+	m := Mem{Symbol: Symbol{Name: name, Static: true}, Base: reg.StaticBase}
+	if !written[name] {
+		written[name] = true
+		m = GLOBL(name, RODATA|NOPTR)
+		DATA(0, U32(x))
+	}
 	return m
 }
+
+// written are the words that more than one body uses.
+var written = map[string]bool{}
