@@ -41,7 +41,7 @@ func (f *compareFlags) register(flags *pflag.FlagSet) {
 	f.dataFlags.register(flags)
 	flags.StringVar(&f.rules, "rules", "random,semi-hard", "what to compare: random negatives, or rules as in tercet mine --rule")
 	flags.StringVar(&f.scopeName, "scope", "dataset", "where negatives are looked for: dataset or batch")
-	flags.IntVar(&f.steps, "steps", 600, "steps of each training, one batch each")
+	flags.IntVar(&f.steps, "steps", 1000, "steps of each training, one batch each")
 	flags.IntVar(&f.seeds, "seeds", 5, "trainings by each rule, with seeds 1, 2, …")
 	flags.IntVar(&f.hold, "hold-out", 4, "every so many classes one is held out, to be judged by")
 	flags.IntVar(&f.p, "p", 8, "classes per batch")

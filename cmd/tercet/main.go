@@ -3,6 +3,7 @@
 //	tercet prep SRC… -o DIR               make a data set of folders, IDX, tars, CSV, Parquet, Arrow
 //	tercet inspect DATA…                  what a data set holds
 //	tercet mine DATA… -o triplets.parquet mine triplets and write them to a file
+//	tercet compare DATA…                  train a small network by several rules and compare
 //	tercet soak DATA…                     stream as in training, and check what must not change
 //	tercet version                        what this program was built from
 //
