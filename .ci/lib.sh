@@ -3,7 +3,7 @@ set -euo pipefail
 export GOFLAGS="-mod=readonly" GOTOOLCHAIN=local LC_ALL=C.UTF-8
 
 STATICCHECK=honnef.co/go/tools/cmd/staticcheck@v0.8.2
-PYTHON_PACKAGES="pyarrow==26.0.1 duckdb==2.0.0 numpy==2.4.6 prometheus-client==0.26.0"
+PYTHON_PACKAGES="pyarrow==26.0.1 duckdb==2.0.0 numpy==2.4.6 prometheus-client==0.26.0 datasets==5.2.0 pillow==13.0.0"
 MODEL_PACKAGES="onnx==1.23.2 onnxruntime==1.32.0 pillow==13.0.0"
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

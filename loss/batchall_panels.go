@@ -53,7 +53,6 @@ func (e *edges) load(ws *Workspace, d Distance, in Input, edge func(ap float64) 
 // bands gets ready for f32.Hinge.
 func (e *edges) bands(p *panels, d Distance) {
 	n := len(p.order)
-
 	e.rows = resize(e.rows, n*(2+e.q))
 	for i := range n {
 		row := e.rows[i*(2+e.q):][:2+e.q]

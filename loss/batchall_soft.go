@@ -10,14 +10,14 @@ import (
 // panels: e to its power, and the product of that with its like, are numbers.
 const softReach = 300
 
-// softByPanels is byPanels under the soft margin. The losses of an anchor with one
-// negative at distance x are the logarithm of a product over its positives,
+// softByPanels is byPanels under the soft margin. The losses of an anchor are the
+// logarithm of a product over its positives p and negatives n,
 //
-//	Σ log(1 + exp(d_ap − x)) = log ∏ (1 + exp(d_ap)·exp(−x))
+//	Σ log(1 + exp(d_ap − d_an)) = log ∏ (1 + exp(d_ap)·exp(−d_an))
 //
-// and the exponentials of positives are the same for all negatives: a negative
-// takes one exponential, one logarithm, and a division for each slope. It is
-// false, and has counted nothing, beyond bandPositives or softReach too.
+// so a pair of rows takes one exponential, and a division for each slope; a
+// logarithm is due when the product becomes large. It is false, and has counted
+// nothing, beyond bandPositives or softReach.
 func (t *tally) softByPanels(ws *Workspace, l TripletSoftMargin, in Input) bool {
 	p, e := &ws.panels, &ws.edges
 	p.sort(in)
@@ -32,6 +32,7 @@ func (t *tally) softByPanels(ws *Workspace, l TripletSoftMargin, in Input) bool 
 	n := len(p.order)
 	weight := ws.weight(l.Distance, p.unit, -1)
 	for lane := 0; lane < n && e.q > 0; lane += laneCount {
+		var products [laneCount]float64
 		for from := 0; from < n; from += stretch {
 			to := min(from+stretch, n)
 			values, skip := p.fill(ws, lane, from, to)
@@ -39,7 +40,7 @@ func (t *tally) softByPanels(ws *Workspace, l TripletSoftMargin, in Input) bool 
 				for i := range min(laneCount, n-lane) {
 					v := &values[j*laneCount+i]
 					if skipped>>i&1 == 0 {
-						*v = t.soft(ws, l.Distance, lane+i, from+j, *v+p.norm[from+j])
+						*v = t.soft(ws, l.Distance, lane+i, from+j, *v+p.norm[from+j], &products[i])
 					} else {
 						*v = 0
 					}
@@ -49,6 +50,9 @@ func (t *tally) softByPanels(ws *Workspace, l TripletSoftMargin, in Input) bool 
 			if len(ws.grad) > 0 {
 				p.gather(values, from, to)
 			}
+		}
+		for _, product := range products {
+			t.sum += math.Log1p(product)
 		}
 		if len(ws.grad) > 0 {
 			p.pull(ws, lane, weight)
@@ -75,8 +79,9 @@ func (p *panels) reach(d Distance) float64 {
 
 // soft counts the triplets of anchor i with the negative j, whose squared
 // distance in the panel is x, and is the weight of the pair there: 0 where x is
-// not known well enough, and all is done in float64.
-func (t *tally) soft(ws *Workspace, d Distance, i, j int, x float32) float32 {
+// not known well enough, and all is done in float64. product is that of the
+// anchor less 1, which keeps the smallest losses.
+func (t *tally) soft(ws *Workspace, d Distance, i, j int, x float32, product *float64) float32 {
 	p, e := &ws.panels, &ws.edges
 	slack := p.slack[i] + p.slack[j]
 	known := x*f32.Resolution > slack
@@ -110,20 +115,20 @@ func (t *tally) soft(ws *Workspace, d Distance, i, j int, x float32) float32 {
 	t.an += float64(float64(len(floors)) * an)
 
 	y := math.Exp(-an)
-	var product, slopes float64 // product less 1, which keeps the smallest losses
+	all, slopes := *product, 0.0
 	below := e.below[i*e.q:]
 	for k, f := range e.edge[i*e.q:][:e.count[i]] {
 		z := float64(f * y)
-		product += z + float64(product*z)
-		if product > 1e100 {
-			t.sum += math.Log1p(product)
-			product = 0
+		all += z + float64(all*z)
+		if all > 1e100 {
+			t.sum += math.Log1p(all)
+			all = 0
 		}
 		z /= 1 + z
 		below[k] += z
 		slopes += z
 	}
-	t.sum += math.Log1p(product)
+	*product = all
 	for _, f := range e.edge[j*e.q:][:e.count[j]] {
 		z := float64(f * y)
 		slopes += z / (1 + z)

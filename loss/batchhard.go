@@ -2,6 +2,7 @@ package loss
 
 import (
 	"math"
+	"slices"
 
 	"github.com/tercet-ml/tercet/loss/f32"
 	"github.com/tercet-ml/tercet/pipeline"
@@ -123,6 +124,7 @@ func (e *extremes) load(ws *Workspace, d Distance, in Input) {
 	for i := range n {
 		e.rows[2*i], e.rows[2*i+1] = p.norm[i], p.slack[i]
 	}
+	e.maybe = slices.Grow(e.maybe[:0], n*laneCount)
 	for lane := 0; lane < n; lane += laneCount {
 		e.maybe = e.maybe[:0]
 		for i := range e.best {

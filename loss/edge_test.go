@@ -177,26 +177,37 @@ func TestCollapse(t *testing.T) {
 // rounding. Which way to push them apart is noise, and no gradient.
 func TestEqualDirections(t *testing.T) {
 	r := rand.New(rand.NewPCG(6, 6))
-	l := Contrastive{Margin: 1, Distance: Euclidean, Normalise: true}
 	rounded := 0
-	for range 100 {
-		in := Input{Embeddings: pipeline.MakeEmbeddings(2, 5), Pairs: []Pair{{0, 1, 1}}}
+	for i := range 100 {
+		in := Input{Embeddings: pipeline.MakeEmbeddings(4, 5), Labels: []int32{0, 0, 1, 1}}
 		for k := range 5 {
-			v := float32(1 + r.IntN(1000)) // so that 3x is exact
-			in.Embeddings.Row(0)[k], in.Embeddings.Row(1)[k] = v, 3*v
+			v := float32(1 + r.IntN(1000)) // so that multiples are exact
+			for i, times := range []float32{1, 3, 5, 11} {
+				in.Embeddings.Row(i)[k] = times * v
+			}
 		}
-		var ws Workspace
-		grad := pipeline.MakeEmbeddings(2, 5)
-		stats, err := l.Compute(&ws, grad, in)
-		if err != nil {
-			t.Fatal(err)
+		if i%2 == 0 {
+			in.Pairs = []Pair{{0, 1, 1}, {0, 2, 1}}
 		}
-		if stats.MeanAN > 0 {
-			rounded++
-		}
-		for _, g := range grad.Data {
-			if g != 0 {
-				t.Fatalf("rows %v at distance %v: gradient %v, want 0", in.Embeddings.Data, stats.MeanAN, grad.Data)
+		for _, l := range []Loss{
+			Contrastive{Margin: 1, Distance: Euclidean, Normalise: true},
+			BatchAll{Loss: TripletMargin{Margin: 1, Distance: Euclidean}, Normalise: true},
+			BatchHard{Loss: TripletMargin{Margin: 1, Distance: Euclidean}, Normalise: true},
+		} {
+			for ws := range bothPaths {
+				grad := pipeline.MakeEmbeddings(4, 5)
+				stats, err := l.Compute(ws, grad, in)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if stats.MeanAN > 0 {
+					rounded++
+				}
+				for _, g := range grad.Data {
+					if g != 0 {
+						t.Fatalf("%T %s, rows %v at distance %v: gradient %v, want 0", l, ws.path(), in.Embeddings.Data, stats.MeanAN, grad.Data)
+					}
+				}
 			}
 		}
 	}

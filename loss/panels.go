@@ -10,7 +10,8 @@ import (
 	"github.com/tercet-ml/tercet/pipeline"
 )
 
-// From panelRows rows on a batch goes through panels: fewer are as fast in float64.
+// Batches of panelRows rows or more go through panels. Smaller ones take about a
+// millisecond in float64.
 const panelRows = 64
 
 // A panel has laneCount anchors, its lanes, and is computed for stretch rows at
@@ -36,13 +37,14 @@ const (
 // itself, 2·rel, whose terms are at most ‖e‖² + 2·‖e‖·‖f‖ ≤ 2·(‖e‖² + ‖f‖²);
 // for rounding the rows to float32, 4; for both norms and their sum, 5; for
 // rounding a threshold near x that it is compared with, 2; and for float64, in
-// which the exact one is computed, the rest.
+// which the exact one is computed, the rest. What is below 1,024 slacks is left
+// to float64, and so is, by a slack that is large enough, what normalisation
+// alone explains.
 type panels struct {
 	order       []int32 // rows of known class, by class and position
 	first, last []int32 // for each of them, the range of its class in order
 	unit        float64 // a power of two
 	centre      []float64
-	centred     []float64 // one row
 	rows        []float32 // N×D, in order
 	norm, slack []float32 // N, and zeros for lanes that are left
 	tiles       []float32 // −2·rows, as rows of the product
@@ -69,16 +71,10 @@ func (p *panels) load(ws *Workspace, in Input, gather bool) {
 	clear(p.norm[n:])
 	clear(p.slack[n:])
 	rel, _ := f32.ProductError(dim)
-	share, least := 2*rel+16*0x1p-24, float64(dim)*0x1p-146
-	inverse, centre := 1/p.unit, p.centre
-	p.centred = resize(p.centred, dim)
+	share, tiny := 2*rel+16*0x1p-24, ws.tiny/p.unit
+	least := float64(dim)*0x1p-146 + float64(f32.Resolution*tiny*tiny)
 	for i, r := range p.order {
-		e, x := p.rows[i*dim:][:dim], ws.row(int(r))[:dim]
-		for k, c := range centre {
-			p.centred[k] = float64((x[k] - c) * inverse)
-			e[k] = float32(p.centred[k])
-		}
-		norm := dot(p.centred, p.centred)
+		norm := p.relative(p.rows[i*dim:][:dim], ws.row(int(r)))
 		p.norm[i] = float32(norm)
 		p.slack[i] = float32(float64(share*norm*(1+0x1p-20)) + least)
 	}
@@ -133,6 +129,25 @@ func (p *panels) scale(ws *Workspace) {
 	}
 	_, exp := math.Frexp(2 * ws.top)
 	p.unit = math.Ldexp(1, exp)
+}
+
+// relative writes x relative to centre and unit to e and is its squared norm.
+func (p *panels) relative(e []float32, x []float64) float64 {
+	x, centre, inverse := x[:len(e)], p.centre[:len(e)], 1/p.unit
+	var even, odd float64 // sums, side by side for speed
+	k := 0
+	for ; k+2 <= len(e); k += 2 {
+		v, w := float64((x[k]-centre[k])*inverse), float64((x[k+1]-centre[k+1])*inverse)
+		e[k], e[k+1] = float32(v), float32(w)
+		even += float64(v * v)
+		odd += float64(w * w)
+	}
+	if k < len(e) {
+		v := float64((x[k] - centre[k]) * inverse)
+		e[k] = float32(v)
+		even += float64(v * v)
+	}
+	return even + odd
 }
 
 // positives yields every two rows of one class that are not one image, as places

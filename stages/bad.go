@@ -112,6 +112,13 @@ func (b *BadRows) Has(id int64) bool {
 	return ok
 }
 
+// Row is what was noted of a sample's row.
+func (b *BadRows) Row(id int64) pipeline.BadRow {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.rows[id]
+}
+
 // Len is the number of rows; 0 for nil.
 func (b *BadRows) Len() int {
 	if b == nil {
@@ -164,5 +171,5 @@ func (b *BadRows) Digest() string {
 // that was given is not: with more of it the row may be a good one.
 func ofBytes(err error) bool {
 	_, row := errors.AsType[*pipeline.RowError](err)
-	return row && !errors.Is(err, errDecodeMemory)
+	return row && !errors.Is(err, errDecodeMemory) && !errors.Is(err, errRecodeMemory)
 }

@@ -21,8 +21,8 @@ func TestEntropy(t *testing.T) {
 
 // TestMixings: an epoch is shuffled as well at its end as at its beginning.
 func TestMixings(t *testing.T) {
-	labels := sortedLabels(50, 2000, 2000, 1)
-	cfg := PlanConfig{Labels: labels, Layout: layoutOf(len(labels), 200, 10), P: 8, K: 4, Seed: 3}
+	labels := sortedLabels(50, 600, 600, 1)
+	cfg := PlanConfig{Labels: labels, Layout: layoutOf(len(labels), 60, 10), P: 8, K: 4, Seed: 3}
 	for name, budget := range map[string]int64{"over all rows": 0, "over windows": cfg.Layout.Bytes() / 10} {
 		cfg.Window = budget
 		p := newTestPlan(t, cfg)

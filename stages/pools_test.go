@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -77,7 +78,11 @@ func TestPoolsRule(t *testing.T) {
 // each is accounted for, and what waits never takes more than Memory.
 func TestPoolsProperties(t *testing.T) {
 	dice := rand.New(rand.NewPCG(8, 8))
-	for range 200 {
+	streams := 40
+	if os.Getenv("TERCET_LONG") != "" {
+		streams = 2000
+	}
+	for range streams {
 		cfg := PoolsConfig{P: 1 + dice.IntN(6), K: 2 + dice.IntN(4), Patience: 1 << 40}
 		classes := cfg.P + dice.IntN(30)
 		recs := arriving(1000, make([]int32, dice.IntN(2000))...)

@@ -25,7 +25,11 @@ type RecodeConfig struct {
 	Memory        int64  // bytes that images at work may take together; default 1 GiB
 	Workers       int    // default GOMAXPROCS
 	Meter         *pipeline.Meter
+	KeepBad       bool // images that cannot be prepared because of their bytes come out with Err set, and without Image
 }
+
+// errRecodeMemory is the cause of a refusal that more memory would lift.
+var errRecodeMemory = errors.New("RecodeConfig.Memory")
 
 // Recode prepares images for storage: it decodes each, whatever comes out of
 // it, so that none that cannot be decoded gets into a prepared data set, sums up
@@ -46,7 +50,7 @@ type Recode struct {
 type Recoded struct {
 	pipeline.Record           // with the Image, and Raw where that is pixels
 	Info            ImageInfo // of what is stored
-	Pixels          [16]byte  // digest of the pixels that the source decodes to: see [Recode]
+	Pixels          [16]byte  // digest of the pixels that the source decodes to: see [Recode]; with Err, of the stored image
 }
 
 // NewRecode checks cfg.
@@ -81,14 +85,20 @@ func (r *Recode) Run(ctx context.Context, in <-chan pipeline.Record, out chan<- 
 		},
 	}
 	return pipeline.Map(ctx, cfg, in, out, func(_ context.Context, rec pipeline.Record) (Recoded, error) {
-		return r.Record(rec)
+		img, err := r.Record(rec)
+		if err != nil && r.cfg.KeepBad && ofBytes(err) {
+			img = Recoded{Record: rec, Pixels: digestOfBad(rec)}
+			img.Image, img.Err = nil, err
+			return img, nil
+		}
+		return img, err
 	})
 }
 
 // Settle makes the size of rec that of all raw images, where none was given and
 // none is known yet.
 func (r *Recode) settle(rec pipeline.Record) {
-	if !r.cfg.Encoding.IsRaw() || r.raw.Load() != nil {
+	if !r.cfg.Encoding.IsRaw() || r.raw.Load() != nil || rec.Err != nil {
 		return
 	}
 	guard("image header", func() error {
@@ -137,6 +147,9 @@ func (h header) channels(rec pipeline.Record) int {
 
 // Record prepares one image. The error is a [*pipeline.RowError].
 func (r *Recode) Record(rec pipeline.Record) (out Recoded, err error) {
+	if rec.Err != nil {
+		return Recoded{}, rec.Err
+	}
 	defer r.cfg.Meter.Timer("decode").Add(1, time.Now())
 	err = guard("image decoder", func() error {
 		out, err = r.recode(rec)
@@ -144,7 +157,7 @@ func (r *Recode) Record(rec pipeline.Record) (out Recoded, err error) {
 	})
 	if err != nil {
 		where := rec.Where
-		if where.Column == "" {
+		if where.Column == "" && where.RowGroup >= 0 {
 			where.Column = "image"
 		}
 		return Recoded{}, &pipeline.RowError{Location: where, Err: err}
@@ -168,7 +181,7 @@ func (r *Recode) recode(rec pipeline.Record) (Recoded, error) {
 	full.H, full.W = h.shown()
 	need := h.bytes + 5*int64(full.Len()) + 9*int64(to.Len())
 	if need > r.cfg.Memory {
-		return Recoded{}, fmt.Errorf("decoding the %d×%d image takes %d MiB, and RecodeConfig.Memory is %d MiB", h.height, h.width, need>>20, r.cfg.Memory>>20)
+		return Recoded{}, fmt.Errorf("decoding the %d×%d image takes %d MiB, and %w is %d MiB", h.height, h.width, need>>20, errRecodeMemory, r.cfg.Memory>>20)
 	}
 	r.memory.acquire(need)
 	defer r.memory.release(need)

@@ -13,6 +13,7 @@ type SelectConfig struct {
 	Labels  []int32    // class numbers by row; −1 unknown
 	Pixels  [][16]byte // digests of the images, from [Recode]
 	Classes int        // how many there are
+	Bad     []bool     // rows that are left out whatever they are; nil for none
 
 	DropDuplicates bool // of the rows with equal pixels and label, keep the first
 	DropConflicts  bool // keep no row whose pixels come under another label too
@@ -50,6 +51,7 @@ func Select(cfg SelectConfig) (*Selection, error) {
 	}
 	s := &Selection{Classes: make([]int32, cfg.Classes)}
 	drop := make([]bool, len(cfg.Labels))
+	copy(drop, cfg.Bad)
 	s.compare(cfg, drop)
 	rows := make([]int, cfg.Classes)
 	for i, l := range cfg.Labels {
@@ -89,9 +91,11 @@ func Select(cfg SelectConfig) (*Selection, error) {
 // compare finds the rows of equal pixels, side by side in the order of their
 // digests.
 func (s *Selection) compare(cfg SelectConfig, drop []bool) {
-	order := make([]int64, len(cfg.Pixels))
-	for i := range order {
-		order[i] = int64(i)
+	order := make([]int64, 0, len(cfg.Pixels))
+	for i := range cfg.Pixels {
+		if !drop[i] {
+			order = append(order, int64(i))
+		}
 	}
 	slices.SortFunc(order, func(a, b int64) int {
 		return cmp.Or(slices.Compare(cfg.Pixels[a][:], cfg.Pixels[b][:]), cmp.Compare(a, b))

@@ -166,6 +166,62 @@ func TestWindowPlan(t *testing.T) {
 	}
 }
 
+// TestWindowRandom: whatever the data and the budget, there are exact batches
+// within it, or the least budget that would do is named, and does.
+func TestWindowRandom(t *testing.T) {
+	n := 60
+	if os.Getenv("TERCET_LONG") != "" {
+		n = 5000
+	}
+	dice := rand.New(rand.NewPCG(77, 1))
+	windowed := 0
+	for i := range n {
+		cfg := PlanConfig{P: 1 + dice.IntN(6), K: 2 + dice.IntN(5), Seed: dice.Uint64(), Short: Short(dice.IntN(2))}
+		labels := sortedLabels(cfg.P+dice.IntN(60), 1, 1+dice.IntN(120), dice.Uint64())
+		for range dice.IntN(3) {
+			labels[dice.IntN(len(labels))] = pipeline.Unknown
+		}
+		switch dice.IntN(3) {
+		case 0:
+			labels = shuffledLabels(labels)
+		case 1: // sorted, twice over
+			labels = append(labels, labels...)
+		}
+		cfg.Labels = labels
+		for first := 0; first < len(labels); {
+			rows := min(1+dice.IntN(60), len(labels)-first)
+			cfg.Layout = append(cfg.Layout, pipeline.RowGroup{First: int64(first), Rows: int64(rows), Bytes: int64(rows * (1 + dice.IntN(20)))})
+			first += rows
+		}
+		cfg.Window = 2 + cfg.Layout.Bytes()*int64(1+dice.IntN(60))/100
+		p, err := NewPlan(cfg)
+		if use, ok := errors.AsType[*UsageError](err); ok && use.Field == "PlanConfig.Window" {
+			var have, least int64
+			if _, err := fmt.Sscanf(use.Reason, "is %d bytes, want at least %d:", &have, &least); err != nil || least <= have {
+				t.Fatalf("%d: %q", i, use.Reason)
+			}
+			cfg.Window = least
+			p, err = NewPlan(cfg)
+		}
+		if use, ok := errors.AsType[*UsageError](err); ok && use.Field == "PlanConfig.P" {
+			continue // too few classes, whatever the budget
+		}
+		if err != nil {
+			t.Fatalf("%d: %v", i, err)
+		}
+		if p.windows == nil {
+			continue
+		}
+		windowed++
+		for e := range int64(2) {
+			checkEpoch(t, p, e)
+		}
+	}
+	if windowed < n/3 {
+		t.Errorf("%d of %d plans have windows", windowed, n)
+	}
+}
+
 // TestWindowEpochsDiffer: each epoch deals the row groups anew.
 func TestWindowEpochsDiffer(t *testing.T) {
 	p := newTestPlan(t, windowCases()["many classes, sorted"])

@@ -68,6 +68,9 @@ func (w shardWriter) write(ctx context.Context, rows []int64) (info shardInfo, e
 	return info, part.Commit(info)
 }
 
+// pageBytes is how large a page of images is, about: what is decompressed for one row.
+const pageBytes = 1 << 20
+
 // config lays out the shard: row groups of about equal size.
 func (w shardWriter) config(rows []int64) RecordWriterConfig {
 	p := w.prep
@@ -88,6 +91,7 @@ func (w shardWriter) config(rows []int64) RecordWriterConfig {
 	}
 	if cfg.Format == FormatParquet {
 		cfg.Codec, cfg.CompressImages = CodecZstd, true // for the checksum of each frame
+		cfg.PageRows = int(min(max(1, pageBytes*int64(len(rows))/max(1, total)), 1024))
 	}
 	return cfg
 }

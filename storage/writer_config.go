@@ -83,6 +83,8 @@ type RecordWriterConfig struct {
 	Codec          Codec // default CodecSnappy in Parquet, CodecNone in Arrow
 	CompressImages bool  // compress the image bytes too; Parquet only, Arrow has one codec for all
 
+	PageRows int // Parquet: a data page ends at so many rows, or multiples of them, behind 1 MiB; default 1024
+
 	// Parquet only. Both are what other writers produce; no reader needs them.
 	PageV2 bool // data pages of version 2
 	Delta  bool // delta encodings for integers, byte arrays and strings
@@ -102,6 +104,7 @@ func (c RecordWriterConfig) withDefaults() RecordWriterConfig {
 	c.LabelColumn = or(c.LabelColumn, "label")
 	c.EmbeddingColumn = or(c.EmbeddingColumn, "embedding")
 	c.GroupRows = or(c.GroupRows, 1000)
+	c.PageRows = or(c.PageRows, 1024)
 	c.GroupBytes = or(c.GroupBytes, 64<<20)
 	if c.Format == FormatParquet {
 		c.Codec = or(c.Codec, CodecSnappy)
@@ -164,6 +167,8 @@ func (c RecordWriterConfig) check() error {
 	switch {
 	case c.Dim < 0 || c.Dim > maxDim:
 		return bad("Dim", c.Dim, fmt.Sprintf("0 to %d", maxDim))
+	case c.PageRows < 1:
+		return bad("PageRows", c.PageRows, ">= 1")
 	case c.GroupRows < 1:
 		return bad("GroupRows", c.GroupRows, ">= 1")
 	case c.GroupBytes < 1 || c.GroupBytes > maxBytes:

@@ -54,6 +54,7 @@ func (c RecordWriterConfig) parquetProperties(schema *arrow.Schema) *parquet.Wri
 		parquet.WithRootRepetition(parquet.Repetitions.Required),
 		parquet.WithMaxRowGroupLength(int64(c.GroupRows)),
 		parquet.WithCompression(parquetCodecs[c.Codec]),
+		parquet.WithBatchSize(int64(c.PageRows)), // the library looks at a page's size after as many rows
 	}
 	if c.PageV2 {
 		props = append(props, parquet.WithDataPageVersion(parquet.DataPageV2))

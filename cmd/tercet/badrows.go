@@ -21,7 +21,12 @@ type badRowFlags struct {
 }
 
 func (f *badRowFlags) register(flags *pflag.FlagSet) {
-	flags.StringVar(&f.onBadRow, "on-bad-row", "fail", "rows that cannot be read, decoded or embedded: fail; skip them; or substitute the next image of the class. All others keep their place")
+	f.registerFor(flags, "rows that cannot be read, decoded or embedded: fail; skip them; or substitute the next image of the class. All others keep their place")
+}
+
+// registerFor registers the flags with what --on-bad-row does in a command.
+func (f *badRowFlags) registerFor(flags *pflag.FlagSet, usage string) {
+	flags.StringVar(&f.onBadRow, "on-bad-row", "fail", usage)
 	flags.Float64Var(&f.maxBadRows, "max-bad-rows", 0.01, "share of the rows that may be bad before the job stops all the same (0 to 1)")
 	flags.StringVar(&f.badRows, "bad-rows", "", "report of the bad rows, as JSON lines (default: the output's name with .bad-rows.jsonl behind)")
 }

@@ -2,6 +2,7 @@
 //
 //	tercet prep SRC… -o DIR               make a data set of folders, IDX, tars, CSV, Parquet, Arrow
 //	tercet inspect DATA…                  what a data set holds
+//	tercet embed DATA… -o emb.arrow       embed every image once and keep the embeddings
 //	tercet mine DATA… -o triplets.parquet mine triplets and write them to a file
 //	tercet compare DATA…                  train a small network by several rules and compare
 //	tercet soak DATA…                     stream as in training, and check what must not change
@@ -100,7 +101,7 @@ TERCET_PER_PAIR=2. A flag on the command line wins.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().StringVar(&format, "log-format", "text", "log lines on standard error: text or json")
 	root.PersistentFlags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	root.AddCommand(newPrep(), newInspect(), newMine(), newCompare(), newSoak(), newVersion())
+	root.AddCommand(newPrep(), newInspect(), newEmbed(), newMine(), newCompare(), newSoak(), newVersion())
 	return root
 }
 

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"image"
+	"image/png"
 	"io"
 	"os"
 	"os/exec"
@@ -39,9 +41,28 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("DATA", root)
-			return nil
+			return photos(filepath.Join(env.WorkDir, "photos"))
 		},
 	})
+}
+
+// photos makes a folder of tiny images: two cats, one of them twice, and the same
+// one as a dog.
+func photos(dir string) error {
+	for name, p := range map[string]struct {
+		value byte
+		level png.CompressionLevel
+	}{"cat/1.png": {9, 0}, "cat/2.png": {8, 0}, "cat/3.png": {9, png.NoCompression}, "dog/1.png": {9, 0}} {
+		var b bytes.Buffer
+		img := &image.Gray{Pix: []byte{p.value}, Stride: 1, Rect: image.Rect(0, 0, 1, 1)}
+		path := filepath.Join(dir, name)
+		err := errors.Join((&png.Encoder{CompressionLevel: p.level}).Encode(&b, img),
+			os.MkdirAll(filepath.Dir(path), 0o777), os.WriteFile(path, b.Bytes(), 0o666))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tercet runs the command in this process.

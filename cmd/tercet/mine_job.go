@@ -181,6 +181,7 @@ func (j *mineJob) embedAndWrite(ctx context.Context, set *storage.Dataset, job *
 	if err := j.flags.report(j.bad, j.flags.overwrite || j.flags.resume, err); err != nil {
 		return nil, err
 	}
+	defer emb.Close()
 	if err := j.save(set, emb); err != nil {
 		return nil, err
 	}
@@ -200,9 +201,7 @@ func (j *mineJob) save(set *storage.Dataset, emb *embedded) error {
 	if j.flags.saveEmbeddings == "" {
 		return nil
 	}
-	meta := storage.SnapshotMeta{
-		DataDigest: set.Digest(), Embedder: emb.name, Fingerprint: emb.Fingerprint, Normalised: emb.Normalised, Fit: emb.fit,
-	}
+	meta := emb.meta(set)
 	_, err := storage.WriteSnapshot(j.flags.saveEmbeddings, meta, emb.Embeddings, j.flags.overwrite)
 	if errors.Is(err, storage.ErrExists) && j.flags.resume {
 		_, _, err = storage.ReadSnapshot(j.flags.saveEmbeddings, meta) // of the process that was interrupted

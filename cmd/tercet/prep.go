@@ -8,6 +8,7 @@ import (
 // prepFlags are the flags of tercet prep as they were typed.
 type prepFlags struct {
 	dataFlags
+	badRowFlags
 	out                             string
 	format, encode                  string
 	size, filter                    string
@@ -79,7 +80,7 @@ func newPrep() *cobra.Command {
 		Example: prepExamples,
 		Args:    usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			job, err := newPrepJob(f)
+			job, err := newPrepJob(f, cmd.Flags())
 			if err != nil {
 				return err
 			}
@@ -88,5 +89,6 @@ func newPrep() *cobra.Command {
 		},
 	}
 	f.register(cmd.Flags())
+	f.badRowFlags.registerFor(cmd.Flags(), "images that cannot be read or decoded: fail, or skip them")
 	return cmd
 }

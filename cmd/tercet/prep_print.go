@@ -89,6 +89,9 @@ func (j *prepJob) printText(s *prepSummary) error {
 		}
 		return ", kept"
 	}
+	if c["bad"] > 0 {
+		line("bad rows", "%s, left out; report in %s", count(c["bad"]), j.flags.badRows)
+	}
 	if c["duplicates"] > 0 {
 		line("duplicates", "%s with the pixels and the class of an earlier row%s", count(c["duplicates"]), dropped(j.flags.dedup))
 	}

@@ -57,7 +57,8 @@ var flagOf = map[string]string{
 }
 
 // asFlags puts the flags in the place of the library's limits that come from them.
-var asFlags = strings.NewReplacer("DecodeConfig.MaxPixels", "--max-pixels", "DecodeConfig.Memory", "half of --memory", "PoolsConfig.Memory", "a quarter of --memory")
+var asFlags = strings.NewReplacer("DecodeConfig.MaxPixels", "--max-pixels", "DecodeConfig.Memory", "half of --memory",
+	"RecodeConfig.Memory", "a quarter of --memory", "PoolsConfig.Memory", "a quarter of --memory")
 
 // message is err in the words of the command line.
 func message(err error) string {
@@ -94,7 +95,7 @@ func hintFor(err error) string {
 	case errors.As(err, &use) && use.Field == "PlanConfig.Window":
 		return "allow more with --window, or with --memory, half of which it is by default; --window off plans over all rows at once"
 	case errors.As(err, new(*unfinishedError)):
-		return "what was mined is kept: the same command with --resume goes on behind it"
+		return "what was done is kept: the same command with --resume goes on behind it"
 	case errors.Is(err, storage.ErrUnfinished):
 		return "go on with --resume, or begin anew with --overwrite"
 	case errors.As(err, &split):
