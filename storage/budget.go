@@ -48,6 +48,12 @@ func (b *budget) take(n int64) {
 	}
 }
 
+// room panics where take would, and takes nothing.
+func (b *budget) room(n int64) {
+	b.take(n)
+	b.give(n)
+}
+
 // check panics for a size that comes from a damaged length.
 func (b *budget) check(size int) {
 	if size < 0 {

@@ -172,11 +172,7 @@ func (j *mineJob) embedAndWrite(ctx context.Context, set *storage.Dataset, job *
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if failed := watched.end(); failed != nil && err == nil {
-			err = fmt.Errorf("%s is written, but not all of its statistics: %w", j.flags.out, failed)
-		}
-	}()
+	defer watched.endInto(&err, j.flags.out)
 	emb, err := j.embedJob().embed(ctx, set)
 	if err := j.flags.report(j.bad, j.flags.overwrite || j.flags.resume, err); err != nil {
 		return nil, err
