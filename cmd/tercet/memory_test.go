@@ -65,7 +65,7 @@ func TestMemory(t *testing.T) {
 		commands    []string
 	}
 	budget, sets := int64(64<<20), []set{{"one row group", 400, 400, []string{"embed"}}} // 75 MiB
-	if long() { // 140 images are 26 MiB, and 2,800 are 525
+	if long() {                                                                          // 140 images are 26 MiB, and 2,800 are 525
 		both := []string{"embed", "mine"}
 		budget, sets = 128<<20, []set{{"once", 140, 40, both}, {"20 times", 2800, 40, both}, {"one row group", 2800, 2800, both}}
 	}
