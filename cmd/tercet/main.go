@@ -4,8 +4,10 @@
 //	tercet inspect DATA…                  what a data set holds
 //	tercet embed DATA… -o emb.arrow       embed every image once and keep the embeddings
 //	tercet mine DATA… -o triplets.parquet mine triplets and write them to a file
+//	tercet compare DATA…                  train a small network by several rules and compare
 //	tercet verify PATH…                   check files against their digests
 //	tercet soak DATA…                     stream as in training, and check what must not change
+//	tercet bench                          measure kernels, mining and losses on this machine
 //	tercet version                        what this program was built from
 //
 // Results go to standard output, everything else to standard error. The exit
@@ -105,7 +107,7 @@ TERCET_PER_PAIR=2. A flag on the command line wins.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().StringVar(&format, "log-format", "text", "log lines on standard error: text or json")
 	root.PersistentFlags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	root.AddCommand(newPrep(), newInspect(), newEmbed(), newMine(), newCompare(), newSoak(), newVerify(), newVersion())
+	root.AddCommand(newPrep(), newInspect(), newEmbed(), newMine(), newCompare(), newSoak(), newBench(), newVerify(), newVersion())
 	return root
 }
 
