@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // A panic names the batch and the samples that were worked on.
@@ -100,5 +101,50 @@ func TestPanicErrorOfManySamples(t *testing.T) {
 	p := &PanicError{In: "x", Value: 1, Batch: 0, Samples: []int64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}}
 	if got, want := p.Error(), "x panicked: 1 (batch 0, samples [1 2 3 4 5 6 7 8] and 2 more)"; got != want {
 		t.Errorf("prints %q, want %q", got, want)
+	}
+}
+
+// Errors, a cancellation, a leaving reader and the end of the data at the same
+// moment: one of them is what the loop gets, and nothing is left.
+func TestEverythingEndsAtOnce(t *testing.T) {
+	broken, gone := errors.New("broken"), errors.New("gone")
+	for i := range 300 {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			late := func(ctx context.Context) error { // ends after everything else
+				<-ctx.Done()
+				time.Sleep(grace / 2)
+				return nil
+			}
+			fails := func(context.Context) error { time.Sleep(time.Minute); return broken }
+			last := complete
+			if i%2 == 0 {
+				last = late
+			}
+			relay := stageFunc[*Batch, *Batch](func(ctx context.Context, in <-chan *Batch, out chan<- *Batch) error {
+				return Map(ctx, MapConfig[*Batch]{Workers: 3}, in, out, func(_ context.Context, b *Batch) (*Batch, error) { return b, nil })
+			})
+			time.AfterFunc(time.Minute, func() { cancel(gone) })
+			n := 0
+			for b, err := range From(fewBatches(6, last)).Prefetch(i%3).Then(relay, atBatch(4, fails), relay, atBatch(int64(i%5), fails)).Timeout(time.Minute).All(ctx) {
+				if err != nil {
+					var silent *SilentError
+					if err != broken && err != gone && !errors.As(err, &silent) {
+						t.Errorf("error is %v", err)
+					}
+					continue
+				}
+				if b.Number != int64(n) {
+					t.Errorf("batch %d, want %d", b.Number, n)
+				}
+				if n++; n == 4 && i%7 == 0 {
+					break
+				}
+			}
+			if n > 4 {
+				t.Errorf("%d batches came past a stage that fails", n)
+			}
+		})
 	}
 }

@@ -112,6 +112,7 @@ func (b *block) collect(r *MineReport, known *census, each func(a *search, p *pa
 		slices.SortFunc(b.order, func(i, j int32) int { return cmp.Compare(s.pairs[i].row, s.pairs[j].row) })
 		negatives := known.others(s.label)
 		s.settleHashes()
+		s.settleAll()
 		for _, i := range b.order {
 			p := &s.pairs[i]
 			chosen := s.chosen(p)

@@ -44,13 +44,11 @@ func newScreen(dist loss.Distance, dim int) screen {
 	return s
 }
 
-// aim turns the screen to an anchor. Rows are multiplied by scale.
-func (s *screen) aim(anchor []float32, scale float64) {
-	s.scale, s.square = scale*scale, 0
-	for _, x := range anchor {
-		y := float64(x) * scale
-		s.square += float64(y * y)
-	}
+// aim turns the screen to an anchor of that squared length. Rows are multiplied
+// by scale.
+func (s *screen) aim(square, scale float64) {
+	s.scale = scale * scale
+	s.square = square * s.scale
 	s.length = math.Sqrt(s.square)
 }
 

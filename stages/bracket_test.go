@@ -29,7 +29,7 @@ func screened(t *testing.T, dist loss.Distance, anchor, candidate []float32) (sc
 	f32.PackRows(tile, -2, scaleRows(nil, anchor, pools[1].scale), dim)
 	f32.Product(values, st.init, tile, st.columns, dim)
 	s := newScreen(dist, dim)
-	s.aim(anchor, pools[1].scale)
+	s.aim(pools[0].squares[0], pools[1].scale)
 	return s, values[0]
 }
 

@@ -26,13 +26,16 @@ type format struct {
 	// facts are what decoding takes per pixel at its peak, in bytes, and the
 	// EXIF block, or nil. The sums are rounded up.
 	facts func(data []byte, cfg image.Config) (perPixel int64, exif []byte)
+	// most is how many pixels so many bytes can hold: decoders take memory for
+	// what a header says before they find out that there is no more.
+	most func(data []byte, cfg image.Config) int64
 }
 
 var formats = []format{
-	{"PNG", "\x89PNG\r\n\x1a\n", config(png.DecodeConfig), pixels(png.Decode), pngFacts},
-	{"JPEG", "\xff\xd8\xff", config(jpeg.DecodeConfig), pixels(jpeg.Decode), jpegFacts},
-	{"GIF", "GIF8?a", config(gif.DecodeConfig), pixels(gif.Decode), gifFacts},
-	{"WebP", "RIFF????WEBP", config(webp.DecodeConfig), pixels(decodeWebP), webpFacts},
+	{"PNG", "\x89PNG\r\n\x1a\n", config(png.DecodeConfig), pixels(png.Decode), pngFacts, mostPNG},
+	{"JPEG", "\xff\xd8\xff", config(jpeg.DecodeConfig), pixels(jpeg.Decode), jpegFacts, mostJPEG},
+	{"GIF", "GIF8?a", config(gif.DecodeConfig), pixels(gif.Decode), gifFacts, mostGIF},
+	{"WebP", "RIFF????WEBP", config(webp.DecodeConfig), pixels(decodeWebP), webpFacts, mostWebP},
 }
 
 type header struct {
@@ -74,6 +77,9 @@ func readHeader(rec pipeline.Record, maxPixels int64) (header, error) {
 	}
 	if h > maxPixels/w {
 		return header{}, fmt.Errorf("%s image is %d×%d: more than the %d pixels an image may have (DecodeConfig.MaxPixels)", f.name, h, w, maxPixels)
+	}
+	if most := f.most(rec.Image, cfg); h > most/w {
+		return header{}, fmt.Errorf("%s image says it is %d×%d, more than its %d bytes can hold: cut short or forged", f.name, h, w, len(rec.Image))
 	}
 	perPixel, exif := f.facts(rec.Image, cfg)
 	return header{
@@ -210,3 +216,22 @@ func jpegFacts(data []byte, cfg image.Config) (int64, []byte) {
 func gifFacts([]byte, image.Config) (int64, []byte) { return 1 + 4, nil } // frame and canvas
 
 func webpFacts(data []byte, _ image.Config) (int64, []byte) { return 12, webpEXIF(data) }
+
+// mostPNG: deflate makes at most 1,032 bytes of one.
+func mostPNG(data []byte, _ image.Config) int64 {
+	bits := int64(8)
+	if len(data) > 25 {
+		bits = int64(data[24]) * map[byte]int64{0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[data[25]]
+	}
+	return (1032*8*int64(len(data)) + 1<<16) / max(bits, 1)
+}
+
+// mostJPEG: every block of 8×8 takes a bit of the first scan at least.
+func mostJPEG(data []byte, _ image.Config) int64 { return 8 * 64 * (int64(len(data)) + 64) }
+
+// mostGIF: a code of LZW, of up to 12 bits, stands for at most 4,096 pixels.
+func mostGIF(data []byte, _ image.Config) int64 { return 4096 * int64(len(data)) }
+
+// mostWebP: an image of one colour takes no bits at all, so this is no limit of
+// the format. One so plain that has more pixels teaches nothing.
+func mostWebP(data []byte, _ image.Config) int64 { return 1<<16 + 4096*int64(len(data)) }

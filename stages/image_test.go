@@ -183,6 +183,7 @@ func decodeOne(d *Decode, data []byte) (pipeline.Shape, []float32, error) {
 }
 
 func TestBombsAreRefusedBeforeAllocating(t *testing.T) {
+	padding := make([]byte, 1<<17) // as many bytes as pixels of that number can have
 	for _, tt := range []struct {
 		name string
 		data []byte
@@ -200,8 +201,12 @@ func TestBombsAreRefusedBeforeAllocating(t *testing.T) {
 		{"JPEG 65535²", jpegOfSize(65535, 65535, false), "more than the 64000000 pixels"},
 		{"JPEG 16384²", jpegOfSize(16384, 16384, false), "more than the 64000000 pixels"},
 		{"progressive JPEG 65535²", jpegOfSize(65535, 65535, true), "more than the 64000000 pixels"},
-		{"progressive JPEG within the pixels", jpegOfSize(7999, 7999, true), "DecodeConfig.Memory is 1024 MiB"},
-		{"progressive JPEG behind a stray byte", behindStrayByte(jpegOfSize(7999, 7999, true)), "DecodeConfig.Memory is 1024 MiB"},
+		{"progressive JPEG within the pixels", append(jpegOfSize(7999, 7999, true), padding...), "DecodeConfig.Memory is 1024 MiB"},
+		{"progressive JPEG behind a stray byte", append(behindStrayByte(jpegOfSize(7999, 7999, true)), padding...), "DecodeConfig.Memory is 1024 MiB"},
+		{"JPEG of few bytes within the pixels", jpegOfSize(7999, 7999, false), "more than its 597 bytes can hold"},
+		{"PNG of few bytes within the pixels", pngHeader(7999, 7999, 1, 0, 1), "more than its 45 bytes can hold"},
+		{"GIF of few bytes within the pixels", []byte("GIF89a\x00\x10\x00\x10\x00\x00\x00,\x00\x00\x00\x00\x00\x10\x00\x10\x00\x02"), "bytes can hold"},
+		{"WebP of few bytes within the pixels", encodeWebP(4096, 4096, 0, 255, nil), "bytes can hold"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d := newDecode(t, DecodeConfig{Height: 8, Width: 8, Workers: 1})

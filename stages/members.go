@@ -124,18 +124,24 @@ func (c *census) check(p *pool, dist loss.Distance, r *MineReport) error {
 	}
 	c.mean = resize(c.mean, p.emb.Dim)
 	clear(c.mean)
-	p.norms, p.peak, p.scale = resize(p.norms, len(p.labels)), 0, 1
+	p.norms, p.squares, p.scale = resize(p.norms, len(p.labels)), resize(p.squares, len(p.labels)), 1
 	var squares float64
+	var peak uint32 // bits of the greatest |value|: they have its order
 	for row := range p.labels {
 		var sum float64
+		mean := c.mean
 		for k, v := range p.emb.Row(row) {
 			x := float64(v)
-			if math.IsNaN(x) || math.IsInf(x, 0) {
-				return &SampleError{p.id(row), fmt.Errorf("value %d of its embedding is %v", k, v)}
-			}
 			sum += float64(x * x)
-			c.mean[k] += x
-			p.peak = max(p.peak, v, -v)
+			mean[k] += x
+			peak = max(peak, math.Float32bits(v)&^(1<<31))
+		}
+		if math.IsNaN(sum) || math.IsInf(sum, 0) { // squares of float32 do not overflow
+			for k, v := range p.emb.Row(row) {
+				if x := float64(v); math.IsNaN(x) || math.IsInf(x, 0) {
+					return &SampleError{p.id(row), fmt.Errorf("value %d of its embedding is %v", k, x)}
+				}
+			}
 		}
 		if dist == loss.Cosine {
 			switch {
@@ -146,6 +152,7 @@ func (c *census) check(p *pool, dist loss.Distance, r *MineReport) error {
 			}
 		}
 		squares += sum
+		p.squares[row] = sum
 		switch {
 		case p.labels[row] == pipeline.Unknown:
 			p.norms[row] = float32(math.Inf(1))
@@ -155,6 +162,7 @@ func (c *census) check(p *pool, dist loss.Distance, r *MineReport) error {
 			p.norms[row] = float32(sum)
 		}
 	}
+	p.peak = math.Float32frombits(peak)
 	n := float64(len(p.labels))
 	spread := squares // n times the mean squared distance from the mean
 	for _, m := range c.mean {
@@ -184,11 +192,6 @@ func fit(anchors, candidates *pool, dist loss.Distance) {
 		if l == pipeline.Unknown || dist == loss.Cosine {
 			continue
 		}
-		var sum float64
-		for _, x := range candidates.emb.Row(row) {
-			y := float64(x) * scale
-			sum += float64(y * y)
-		}
-		candidates.norms[row] = float32(sum)
+		candidates.norms[row] = float32(candidates.squares[row] * scale * scale)
 	}
 }

@@ -130,7 +130,7 @@ func (m *Miner) Mine(ctx context.Context, b *pipeline.Batch) error {
 
 // mine is Mine, and counts b in an empty report.
 func (m *Miner) mine(ctx context.Context, b *pipeline.Batch, report *MineReport) error {
-	m.images = pool{emb: b.Embeddings, ids: b.IDs, labels: b.Labels, same: m.cfg.Same, groups: m.cfg.Groups, norms: m.images.norms}
+	m.images = pool{emb: b.Embeddings, ids: b.IDs, labels: b.Labels, same: m.cfg.Same, groups: m.cfg.Groups, squares: m.images.squares, norms: m.images.norms}
 	if err := m.checkIDs(b); err != nil {
 		return err
 	}

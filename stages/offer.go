@@ -25,6 +25,28 @@ func (s *search) take(st *slab, values []float32, hits []uint16) {
 		return
 	}
 	labels := st.labels
+	if s.plain && !s.sifts && len(s.pairs) <= 8 {
+		for _, i := range hits {
+			v := values[i]
+			if v < s.lo || v > s.hi { // narrowed since
+				continue
+			}
+			if l := labels[i]; l == s.label || l == apart {
+				continue
+			}
+			row := st.first + int(i)
+			for p := range s.sieves {
+				switch sieve := &s.sieves[p]; {
+				case v < sieve.Lo || v > sieve.Hi:
+				case s.cfg.Pick.By == Random:
+					s.hash(p, row, s.candidates.id(row), v)
+				default:
+					s.rank(p, row, v)
+				}
+			}
+		}
+		return
+	}
 	if !s.sifts {
 		for _, i := range hits {
 			if l := labels[i]; l != s.label && l != apart {

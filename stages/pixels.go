@@ -156,6 +156,20 @@ func rawRows(rec pipeline.Record, channels int) (rows, error) {
 		at = func(c, y, x int) float32 { return value((y*s.W+x)*s.C + c) }
 	}
 	switch {
+	case s.C == channels && !rec.Raw.Float: // what prepared data sets hold: nothing but a table between bytes and pixels
+		return func(dst []float32, y int) {
+			step, plane := 1, s.H*s.W // from one pixel, and from one channel, to the next
+			row := y * s.W
+			if rec.Raw.Interleaved {
+				step, plane, row = s.C, 1, y*s.W*s.C
+			}
+			for c := range channels {
+				out, in := dst[c*s.W:(c+1)*s.W], data[row+c*plane:]
+				for x, i := 0, 0; x < len(out); x, i = x+1, i+step {
+					out[x] = unit8[in[i]]
+				}
+			}
+		}, nil
 	case s.C == channels:
 		return func(dst []float32, y int) {
 			for c := range channels {

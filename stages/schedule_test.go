@@ -2,19 +2,21 @@ package stages_test
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/tercet-ml/tercet/pipeline"
 	"github.com/tercet-ml/tercet/stages"
+	"github.com/tercet-ml/tercet/storage"
 )
 
 // countingReader counts the batches and notes the samples that were asked for.
@@ -68,27 +70,44 @@ func (s *schedule) Run(ctx context.Context, in <-chan *pipeline.Batch, out chan<
 	return nil
 }
 
-// unsteady is a reader that opens slowly and fails before it succeeds.
-type unsteady struct {
+// An unsteadyFS opens files slowly, and its reads fail, or give less than was
+// asked for, before they succeed.
+type unsteadyFS struct {
+	storage.FS
 	*schedule
-	from stages.Reader
 }
 
-func (r unsteady) Read(ctx context.Context, ids []int64, dst []pipeline.Record) error {
-	r.wait()
-	for r.fails() {
-		lost, cancel := context.WithCancelCause(ctx)
-		cancel(errors.New("connection lost"))
-		r.from.Read(lost, ids, dst) // leaves what it likes in dst
-		r.wait()
+func (f unsteadyFS) Open(name string) (storage.File, error) {
+	f.wait()
+	file, err := f.FS.Open(name)
+	return &unsteadyFile{File: file, schedule: f.schedule}, err
+}
+
+type unsteadyFile struct {
+	storage.File
+	*schedule
+	failed int
+}
+
+func (f *unsteadyFile) ReadAt(p []byte, off int64) (int, error) {
+	f.mu.Lock()
+	kind := f.rng.IntN(12)
+	if kind < 3 {
+		f.failed++
 	}
-	return r.from.Read(ctx, ids, dst)
-}
-
-func (r unsteady) fails() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.rng.IntN(4) == 0
+	if f.failed > 3 { // more in a row would be an error
+		f.failed, kind = 0, 12
+	}
+	f.mu.Unlock()
+	switch kind {
+	case 0:
+		return 0, syscall.EIO
+	case 1:
+		return 0, os.ErrDeadlineExceeded
+	case 2:
+		return f.File.ReadAt(p[:len(p)/2], off)
+	}
+	return f.File.ReadAt(p, off)
 }
 
 // delayed is an embedder that takes a while.
@@ -125,7 +144,12 @@ func TestScheduleChangesNothing(t *testing.T) {
 	}
 	stream := func(t *testing.T, s *schedule, workers, ahead int) (got [][32]byte) {
 		one, model := *base, delayed{&trainee{}, s}
-		one.reader, one.between = unsteady{s, base.set}, s
+		set, err := storage.Open(t.Context(), storage.Config{Paths: []string{"../testdata/glyphs"}, FS: unsteadyFS{storage.OS, s}, Workers: workers})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer set.Close()
+		one.set, one.between = set, s
 		cache, err := stages.NewCache(stages.CacheConfig{
 			First: base.first, Every: 3, Lag: 1, Embedder: model, Log: slog.New(slog.DiscardHandler),
 			Builder: &stages.Builder{Images: pipeline.From(pipeline.Slice(images)), Samples: len(images), Preprocessing: "none"},

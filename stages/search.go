@@ -17,9 +17,10 @@ type pool struct {
 	same, groups []int32             // by sample id; nil where not known
 
 	// What the tile product needs, from census.check and fit.
-	norms []float32 // by row: what a product begins with
-	peak  float32   // greatest |value|
-	scale float64   // rows are multiplied by it, a power of 2; 1 for all but the strangest
+	squares []float64 // by row: ‖x‖²
+	norms   []float32 // by row: what a product begins with
+	peak    float32   // greatest |value|
+	scale   float64   // rows are multiplied by it, a power of 2; 1 for all but the strangest
 }
 
 func (p *pool) id(row int) int64 {
@@ -111,7 +112,7 @@ func (s *search) begin(key uint64, anchors *pool, row int, members []int32, cand
 	s.row, s.id, s.label, s.point = row, anchors.id(row), anchors.labels[row], anchors.emb.Row(row)
 	s.same, s.group = number(anchors.same, s.id), number(anchors.groups, s.id)
 	s.cached = -1
-	s.screen.aim(s.point, candidates.scale)
+	s.screen.aim(anchors.squares[row], candidates.scale)
 	s.pair(members)
 	s.outLo, s.outHi, s.sieves = s.outLo[:0], s.outHi[:0], s.sieves[:0]
 	for i := range s.pairs {

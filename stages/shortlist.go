@@ -35,6 +35,31 @@ func (l *shortlist) add(r ranked) bool {
 	return l.limit > 0 && len(l.list) >= l.room()
 }
 
+// sort brings the first limit to the front, in order. What is behind is in any.
+func (l *shortlist) sort() {
+	before := func(x, y *ranked) bool { return x.tier < y.tier || x.tier == y.tier && x.u < y.u }
+	if l.limit > 4 {
+		slices.SortFunc(l.list, func(x, y ranked) int {
+			if before(&x, &y) {
+				return -1
+			} else if before(&y, &x) {
+				return 1
+			}
+			return 0
+		})
+		return
+	}
+	for i := range l.limit {
+		least := i
+		for j := i + 1; j < len(l.list); j++ {
+			if before(&l.list[j], &l.list[least]) {
+				least = j
+			}
+		}
+		l.list[i], l.list[least] = l.list[least], l.list[i]
+	}
+}
+
 // An end is where an order is cut off: a candidate of a later tier, or with a
 // greater u in the same one, comes after the first limit.
 type end struct {
@@ -46,17 +71,21 @@ type end struct {
 // list has more than limit. farthest tells that the farthest goes first in tier
 // 0, as it always does in tier 1.
 func (s *search) prune(l *shortlist, farthest bool) end {
-	slices.SortFunc(l.list, func(x, y ranked) int { return cmp.Or(cmp.Compare(x.tier, y.tier), cmp.Compare(x.u, y.u)) })
+	l.sort()
 	e := s.endOf(l.list[l.limit-1], farthest)
-	n := len(l.list)
-	for n > l.limit && (l.list[n-1].tier > e.tier || l.list[n-1].u > e.u) {
-		n--
+	n := l.limit
+	for _, r := range l.list[n:] {
+		if r.tier < e.tier || r.tier == e.tier && r.u <= e.u {
+			l.list[n] = r
+			n++
+		}
 	}
 	l.list = l.list[:n]
 	if n <= l.limit+l.room()/2 {
 		return e
 	}
 	// Many are about as far: settle their order once and for all.
+	s.answer()
 	s.decideAll(l.list)
 	slices.SortFunc(l.list, s.exactly(farthest))
 	l.list = l.list[:l.limit]
@@ -84,21 +113,42 @@ func (s *search) endOf(r ranked, farthest bool) end {
 // exactly compares by mining distance, ties by the lower sample id and row.
 func (s *search) exactly(farthest bool) func(x, y ranked) int {
 	return func(x, y ranked) int {
-		byDistance := cmp.Compare(x.d, y.d)
-		if farthest || x.tier == 1 {
-			byDistance = -byDistance
+		switch { // one after the other: most differ in their distances
+		case x.tier != y.tier:
+			return cmp.Compare(x.tier, y.tier)
+		case x.d != y.d && (farthest || x.tier == 1):
+			return cmp.Compare(y.d, x.d)
+		case x.d != y.d:
+			return cmp.Compare(x.d, y.d)
 		}
-		return cmp.Or(cmp.Compare(x.tier, y.tier), byDistance,
-			cmp.Compare(s.candidates.id(int(x.row)), s.candidates.id(int(y.row))), cmp.Compare(x.row, y.row))
+		return cmp.Or(cmp.Compare(s.candidates.id(int(x.row)), s.candidates.id(int(y.row))), cmp.Compare(x.row, y.row))
 	}
 }
 
-// settle appends the first limit of l to dst, in order.
-func (s *search) settle(dst []found, l *shortlist, farthest bool) []found {
+// settleAll decides for all pairs what a pick by distance has to know: the
+// distances of what may be among the first.
+func (s *search) settleAll() {
+	farthest := s.cfg.Pick.By == Farthest
+	for i := range s.pairs {
+		p := &s.pairs[i]
+		s.askAll(&p.order, farthest)
+		s.askAll(&p.near, false)
+	}
+	s.answer()
+}
+
+// askAll asks for the distances of what is left of l.
+func (s *search) askAll(l *shortlist, farthest bool) {
 	if l.limit > 0 && len(l.list) > l.limit {
 		s.prune(l, farthest)
 	}
-	s.decideAll(l.list)
+	for i := range l.list {
+		s.ask(l.list[i].row, &l.list[i].d)
+	}
+}
+
+// settle appends the first limit of l to dst, in order, after settleAll.
+func (s *search) settle(dst []found, l *shortlist, farthest bool) []found {
 	slices.SortFunc(l.list, s.exactly(farthest))
 	if l.limit > 0 && len(l.list) > l.limit {
 		l.list = l.list[:l.limit]

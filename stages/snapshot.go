@@ -31,6 +31,7 @@ type Snapshot struct {
 type SnapshotConfig struct {
 	Fingerprint string                           // of what made the rows, and of the preprocessing before it; required
 	Unscaled    bool                             // leave the rows as they are; default: scaled to length 1
+	Scaled      bool                             // the rows have length 1 already: that is checked, and they are not written to
 	Locate      func(id int64) pipeline.Location // where a sample is, for errors; may be nil
 	Bad         *BadRows                         // rows that are left zero, to which rows that cannot be used are added; nil makes those errors
 }
@@ -52,13 +53,20 @@ func SnapshotOf(rows pipeline.Embeddings, cfg SnapshotConfig) (*Snapshot, error)
 		if cfg.Bad.Has(int64(i)) {
 			continue
 		}
-		length, err := finishLength(rows.Row(i), !cfg.Unscaled)
+		length, err := finishLength(rows.Row(i), !cfg.Unscaled && !cfg.Scaled)
+		if err == nil && cfg.Scaled && math.Abs(length-1) > 1e-3 {
+			if err = fmt.Errorf("its length is %v, want 1", length); length == 0 {
+				err = fmt.Errorf("all %d values are 0: %w", rows.Dim, errNoDirection)
+			}
+		}
 		if err == nil {
 			norms.Add(length)
 			continue
 		}
-		if err = rowError(int64(i), cfg.Locate, err); cfg.Bad != nil {
-			clear(rows.Row(i))
+		if err = rowError(int64(i), cfg.Locate, err); cfg.Bad != nil && (!cfg.Scaled || length == 0) {
+			if !cfg.Scaled {
+				clear(rows.Row(i))
+			}
 			at, _ := errors.AsType[*pipeline.RowError](err)
 			if at != nil {
 				err = cfg.Bad.Add(int64(i), at.Location, [16]byte{}, err)

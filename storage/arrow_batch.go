@@ -49,7 +49,7 @@ func (b *arrowBatch) check(nodes int, limit int64) error {
 	}
 	var bits int64
 	for i := range len(b.buffers) / 16 {
-		bits += 8 * max(min(b.declared(i), limit), 0)
+		bits += 8 * max(min(b.declared(i), limit, 64*int64(len(b.raw(i)))+1<<13), 0)
 	}
 	if b.rows < 0 || b.rows > bits {
 		return fmt.Errorf("%w: record batch of %d rows in %d bytes", ErrCorrupt, b.rows, bits/8)
@@ -103,6 +103,8 @@ func (b *arrowBatch) buffer(i int, mem *budget) ([]byte, error) {
 		return nil, overBudget{asked: size, used: mem.used.Load(), limit: mem.limit}
 	case size == 0:
 		return nil, nil
+	case plausible(size, len(src), "lz4 or zstd") != nil:
+		return nil, plausible(size, len(src), [...]string{"lz4", "zstd"}[b.codec])
 	case b.codec == 1:
 		dst, err := unzstd(src, int(size), mem)
 		return whole(dst, err, int(size), "zstd")

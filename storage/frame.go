@@ -88,13 +88,16 @@ func (f frame) like() frame {
 // A frameDigest is the SHA-256 of rows one after another, each value in
 // little-endian order and each string behind its length, and of the metadata
 // behind them. It does not depend on the format of the file.
+//
+// Each frame has a digest of its own beside it, which says where a file was damaged.
 type frameDigest struct {
-	hash hash.Hash
-	buf  []byte
-	rows int64
+	hash, block hash.Hash
+	buf         []byte
+	rows        int64
+	blocks      []string // of the frames so far: half a SHA-256, in hex
 }
 
-func newFrameDigest() *frameDigest { return &frameDigest{hash: sha256.New()} }
+func newFrameDigest() *frameDigest { return &frameDigest{hash: sha256.New(), block: sha256.New()} }
 
 func (d *frameDigest) add(f frame) {
 	le := binary.LittleEndian
@@ -118,11 +121,15 @@ func (d *frameDigest) add(f frame) {
 			d.flush()
 		}
 	}
+	d.flush()
 	d.rows += int64(f.rows())
+	d.blocks = append(d.blocks, hex.EncodeToString(d.block.Sum(nil)[:sha256.Size/2]))
+	d.block.Reset()
 }
 
 func (d *frameDigest) flush() {
 	d.hash.Write(d.buf)
+	d.block.Write(d.buf)
 	d.buf = d.buf[:0]
 }
 
@@ -130,8 +137,9 @@ func (d *frameDigest) flush() {
 // must add up to.
 type fileMeta struct {
 	pipeline.TripletMeta
-	FileRows   int64  `json:"file_rows"`   // triplets or pairs in the file
-	FileDigest string `json:"file_sha256"` // of the rows and of the metadata above
+	FileRows   int64    `json:"file_rows"`             // triplets or pairs in the file
+	FileDigest string   `json:"file_sha256"`           // of the rows and of the metadata above
+	FileBlocks []string `json:"file_blocks,omitempty"` // of the rows of each row group
 }
 
 // metaKey is the key of the metadata in Parquet and Arrow files, and the member
@@ -144,9 +152,8 @@ func (d *frameDigest) seal(meta pipeline.TripletMeta) (fileMeta, error) {
 	if err != nil {
 		return fileMeta{}, fmt.Errorf("encode metadata: %w", err)
 	}
-	d.flush()
 	d.hash.Write(text)
-	return fileMeta{TripletMeta: meta, FileRows: d.rows, FileDigest: hex.EncodeToString(d.hash.Sum(nil))}, nil
+	return fileMeta{TripletMeta: meta, FileRows: d.rows, FileDigest: hex.EncodeToString(d.hash.Sum(nil)), FileBlocks: d.blocks}, nil
 }
 
 // fileFormat is how the rows of a triplet or pairs file are stored.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"sort"
 	"strings"
 	"unicode/utf8"
 
@@ -115,6 +116,9 @@ func (r *frameReader) verify(check func(f frame) (int, error)) error {
 			return r.fault(i, int64(row), fmt.Errorf("%w: %w", ErrCorrupt, err))
 		}
 		digest.add(f)
+		if have, want := digest.blocks[i], r.meta.FileBlocks; i < len(want) && have != want[i] {
+			return r.fault(i, -1, fmt.Errorf("%w: the digest of its rows is %s, want %s", ErrCorrupt, have, want[i]))
+		}
 		r.starts = append(r.starts, digest.rows)
 	}
 	sealed, err := digest.seal(r.meta.TripletMeta)
@@ -123,6 +127,8 @@ func (r *frameReader) verify(check func(f frame) (int, error)) error {
 		return r.fault(-1, -1, err)
 	case sealed.FileRows != r.meta.FileRows:
 		return r.fault(-1, -1, fmt.Errorf("%w: %d rows, want %d", ErrCorrupt, sealed.FileRows, r.meta.FileRows))
+	case r.meta.FileBlocks != nil && len(r.meta.FileBlocks) != r.blocks:
+		return r.fault(-1, -1, fmt.Errorf("%w: %d row groups, want %d", ErrCorrupt, r.blocks, len(r.meta.FileBlocks)))
 	case sealed.FileDigest != r.meta.FileDigest:
 		return r.fault(-1, -1, fmt.Errorf("%w: the digest of its rows and metadata is %s, want %s", ErrCorrupt, sealed.FileDigest, r.meta.FileDigest))
 	}
@@ -148,6 +154,12 @@ func (r *frameReader) guard(block int, f func() error) error { return guardRead(
 
 func (r *frameReader) fault(block int, row int64, err error) error {
 	return readFault(r.path, block, row, err)
+}
+
+// locate is where a row is, by its number in the file.
+func (r *frameReader) locate(row int64) pipeline.Location {
+	b := sort.Search(len(r.starts), func(i int) bool { return r.starts[i] > row }) - 1
+	return pipeline.Location{File: r.path, RowGroup: b, Row: row - r.starts[b]}
 }
 
 func (r *frameReader) close() error { return r.file.Close() }

@@ -250,7 +250,7 @@ func (s *ManifestShard) CheckGroup(f io.ReaderAt, g int) error {
 		return err
 	}
 	if have != want {
-		return fmt.Errorf("%w: bytes %d to %d have the digest %.12s, the manifest says %.12s", ErrCorrupt, from, to, have, want)
+		return fmt.Errorf("%w: bytes %d to %d have the digest %.12s, want %.12s", ErrCorrupt, from, to, have, want)
 	}
 	return nil
 }

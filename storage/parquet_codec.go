@@ -57,6 +57,22 @@ var zstdBlocks = sync.OnceValues(func() (*zstd.Decoder, error) {
 		zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
 })
 
+// What a codec makes of little is bounded: an honest page or buffer of more than
+// freeSize bytes does not come from less than a maxRatio-th of it. The first
+// codecs cannot do better by their formats.
+const (
+	maxRatio = 1032
+	freeSize = 16 << 20
+)
+
+// plausible refuses a size that so few bytes do not hold, before memory is taken for it.
+func plausible(size int64, compressed int, codec string) error {
+	if size > maxRatio*int64(compressed)+freeSize {
+		return fmt.Errorf("%w: %d bytes say they hold %d under %s", ErrCorrupt, compressed, size, codec)
+	}
+	return nil
+}
+
 // decompress returns the size bytes that src decompresses to. It takes them
 // from the budget, in steps as they come where a codec can make much out of
 // little: a header that lies about its size costs nothing.
@@ -66,6 +82,10 @@ func decompress(codec compress.Compression, src []byte, size int, mem *budget) (
 	if m, ok := most[codec]; ok && int64(size) > m*int64(len(src))+64 {
 		return nil, fmt.Errorf("%w: page of %d bytes says it holds %d under %s", ErrCorrupt, len(src), size, codecName(codec))
 	}
+	if err := plausible(int64(size), len(src), codecName(codec)); err != nil {
+		return nil, err
+	}
+	mem.room(int64(size))
 	if size == 0 {
 		return nil, nil
 	}

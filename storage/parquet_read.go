@@ -28,7 +28,7 @@ func (p *parquetFile) read(ctx context.Context, group int, want []column, rows [
 		defer f.Close()
 		r := &groupReader{
 			file: p, src: f, ahead: rows == nil || int64(len(rows)) == p.rows[group], group: group, want: want,
-			mem: &budget{limit: p.limit, ctx: ctx}, out: &budget{limit: p.limit, ctx: ctx},
+			mem: &budget{limit: p.limit, ctx: ctx}, out: &budget{limit: p.tableLimit(group, want), ctx: ctx, fixed: p.tableLimit(group, want) < p.limit},
 		}
 		size := r.tableSize()
 		total := p.rows[group]
@@ -72,6 +72,21 @@ type groupReader struct {
 	out     *budget // of the table that is being filled
 	readers []cellReader
 	at      []int64 // the next row of each reader
+}
+
+// tableLimit is how many bytes the cells of a table may take: what the columns'
+// chunks can hold, as [plausible] has it.
+func (p *parquetFile) tableLimit(group int, want []column) int64 {
+	var stored int64
+	for _, c := range want {
+		if leaf := p.leafOf(c); leaf >= 0 {
+			stored += p.chunks[group][leaf].to - p.chunks[group][leaf].from
+		}
+	}
+	if stored > p.limit/maxRatio {
+		return p.limit
+	}
+	return min(p.limit, maxRatio*stored+freeSize)
 }
 
 // tableSize is how many rows to read at a time, by what a row takes on average.

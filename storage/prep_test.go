@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/tercet-ml/tercet/pipeline"
@@ -85,14 +86,17 @@ func prepare(tb testing.TB, cfg PrepConfig, rows []PreparedRow, stop int) (*Mani
 			}
 		}
 		m := &Manifest{Settings: map[string]string{}, Counts: map[string]int64{}, Sources: []ManifestSource{}}
+		var left atomic.Int64 // shards are written by several at a time
+		left.Store(int64(stop))
 		err := p.Write(tb.Context(), prepLayout(rows), m, func(int64) {
-			if stop--; stop == 0 {
+			if left.Add(-1) == 0 {
 				panic("killed")
 			}
 		})
-		if stop == 0 {
+		if isPanic(err) {
 			return nil, nil
 		}
+		stop = int(left.Load())
 		if err != nil {
 			return nil, err
 		}

@@ -19,7 +19,8 @@ type PrepLayout struct {
 }
 
 // Write writes the shards, the labels and the manifest, of which settings,
-// counts and sources are given. done, which may be nil, is told of rows written.
+// counts and sources are given. done, which may be nil, is told of rows written,
+// from any goroutine.
 func (p *Prep) Write(ctx context.Context, layout PrepLayout, m *Manifest, done func(rows int64)) error {
 	shards := p.shards(layout.Order)
 	if len(shards) == 0 {

@@ -27,19 +27,20 @@ const SnapshotFormat = 1
 
 // SnapshotMeta is what a snapshot says of itself: JSON under the key "tercet".
 type SnapshotMeta struct {
-	FormatVersion int    `json:"format_version"` // set by WriteSnapshot
-	DataDigest    string `json:"data_digest"`
-	Embedder      string `json:"embedder"`
-	Fingerprint   string `json:"embedder_fingerprint"`    // of the embedder with its preprocessing
-	Preprocessing string `json:"preprocessing,omitempty"` // fingerprint of what was done to an image before; empty where there was none
-	ImageSize     string `json:"image_size,omitempty"`    // H×W×C that images were embedded at, as --size takes it
-	DType         string `json:"dtype,omitempty"`         // "float32"; set by WriteSnapshot
-	Dim           int    `json:"dim"`                     // set by WriteSnapshot
-	Normalised    bool   `json:"normalised"`              // rows have length 1
-	Generation    int32  `json:"generation"`
-	Rows          int64  `json:"rows"`          // set by WriteSnapshot
-	Digest        string `json:"sha256"`        // of the rows and of the rest of this; set by WriteSnapshot
-	Fit           []byte `json:"fit,omitempty"` // base64: what the embedder needs to make these rows again, as PCA's axes
+	FormatVersion int      `json:"format_version"` // set by WriteSnapshot
+	DataDigest    string   `json:"data_digest"`
+	Embedder      string   `json:"embedder"`
+	Fingerprint   string   `json:"embedder_fingerprint"`    // of the embedder with its preprocessing
+	Preprocessing string   `json:"preprocessing,omitempty"` // fingerprint of what was done to an image before; empty where there was none
+	ImageSize     string   `json:"image_size,omitempty"`    // H×W×C that images were embedded at, as --size takes it
+	DType         string   `json:"dtype,omitempty"`         // "float32"; set by WriteSnapshot
+	Dim           int      `json:"dim"`                     // set by WriteSnapshot
+	Normalised    bool     `json:"normalised"`              // rows have length 1
+	Generation    int32    `json:"generation"`
+	Rows          int64    `json:"rows"`             // set by WriteSnapshot
+	Digest        string   `json:"sha256"`           // of the rows and of the rest of this; set by WriteSnapshot
+	Fit           []byte   `json:"fit,omitempty"`    // base64: what the embedder needs to make these rows again, as PCA's axes
+	Blocks        []string `json:"blocks,omitempty"` // half a SHA-256 of every 4 MiB of rows, which say where a file was damaged; set by WriteSnapshot
 }
 
 // digest is the SHA-256 of the rows (little-endian float32, in order) and of
@@ -60,6 +61,9 @@ const maxDim = 1 << 20
 func snapshotRows(dim int) int { return snapshotValues / dim }
 
 var snapshotValues = math.MaxInt32 // a variable for tests
+
+// blockRows is how many rows each digest of [SnapshotMeta.Blocks] is of.
+func blockRows(dim int) int { return max(1, (4<<20)/(4*dim)) }
 
 func snapshotSchema(dim int, meta *arrow.Metadata) *arrow.Schema {
 	return arrow.NewSchema([]arrow.Field{
@@ -89,6 +93,12 @@ func writeSnapshot(fsys FS, path string, meta SnapshotMeta, emb pipeline.Embeddi
 	meta.FormatVersion, meta.DType, meta.Dim, meta.Rows = SnapshotFormat, "float32", emb.Dim, int64(emb.Len())
 	rows := sha256.New()
 	hashRows(rows, emb)
+	meta.Blocks = nil
+	for at := 0; at < emb.Len(); at += blockRows(emb.Dim) {
+		block := sha256.New()
+		hashRows(block, emb.Slice(at, min(at+blockRows(emb.Dim), emb.Len())))
+		meta.Blocks = append(meta.Blocks, hex.EncodeToString(block.Sum(nil)[:sha256.Size/2]))
+	}
 	meta.Digest = meta.digest(rows)
 	text, err := json.Marshal(meta)
 	if err != nil {

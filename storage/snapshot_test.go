@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/tercet-ml/tercet/pipeline"
 )
@@ -24,7 +25,7 @@ func randomEmbeddings(rows, dim int) pipeline.Embeddings {
 	return emb
 }
 
-var testSnapshot = SnapshotMeta{DataDigest: "d1", Embedder: "pca", Fingerprint: "f00d", Normalised: true, Generation: 3, Fit: []byte{1, 2, 255}}
+var testSnapshot = SnapshotMeta{DataDigest: "d1", Embedder: "pca", Fingerprint: "f00d", Preprocessing: "resize", ImageSize: "16x16x1", Normalised: true, Generation: 3, Fit: []byte{1, 2, 255}}
 
 func TestSnapshotRoundTrip(t *testing.T) {
 	for _, tt := range []struct{ rows, dim int }{{0, 4}, {1, 1}, {100, 64}, {2001, 512}} {
@@ -76,6 +77,9 @@ func TestSnapshotMismatch(t *testing.T) {
 		{"data_digest", func(m *SnapshotMeta) { m.DataDigest = "d2" }},
 		{"embedder", func(m *SnapshotMeta) { m.Embedder = "column" }},
 		{"embedder_fingerprint", func(m *SnapshotMeta) { m.Fingerprint = "beef" }},
+		{"preprocessing", func(m *SnapshotMeta) { m.Preprocessing = "crop" }},
+		{"image_size", func(m *SnapshotMeta) { m.ImageSize = "8x8x1" }},
+		{"dtype", func(m *SnapshotMeta) { m.DType = "float16" }},
 		{"normalised", func(m *SnapshotMeta) { m.Normalised = false }},
 		{"dim", func(m *SnapshotMeta) { m.Dim = 5 }},
 		{"rows", func(m *SnapshotMeta) { m.Rows = 11 }},
@@ -91,6 +95,31 @@ func TestSnapshotMismatch(t *testing.T) {
 	}
 	if _, _, err := ReadSnapshot(path, SnapshotMeta{}); err != nil {
 		t.Errorf("nothing expected: %v", err)
+	}
+	writeFile(t, path, bytes.Replace(readFile(t, path), []byte(`"format_version":1`), []byte(`"format_version":9`), 2))
+	if _, _, err := ReadSnapshot(path, SnapshotMeta{}); !errors.Is(err, ErrVersion) {
+		t.Errorf("another format: %v, want ErrVersion", err)
+	}
+}
+
+// The rows of a snapshot are those in its file, and no copy.
+func TestSnapshotIsMapped(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.arrow")
+	emb := randomEmbeddings(300, 7)
+	if _, err := WriteSnapshot(path, testSnapshot, emb, false); err != nil {
+		t.Fatal(err)
+	}
+	m, err := MapSnapshot(path, SnapshotMeta{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if !slices.Equal(m.Rows.Data, emb.Data) {
+		t.Error("other rows")
+	}
+	at := uintptr(unsafe.Pointer(&m.Rows.Data[0])) - uintptr(unsafe.Pointer(&m.file.src.data[0]))
+	if at >= uintptr(len(m.file.src.data)) {
+		t.Error("the rows are a copy")
 	}
 }
 

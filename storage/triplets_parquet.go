@@ -32,6 +32,7 @@ var parquetTypes = [...]parquet.Type{
 // specification has it and the library by default has not.
 type parquetEncoder struct {
 	w    *file.Writer
+	seal *sealer
 	strs []parquet.ByteArray
 }
 
@@ -54,7 +55,8 @@ func newParquetEncoder(w io.Writer, layout frame) *parquetEncoder {
 		fields = append(fields, node)
 	}
 	root := schema.MustGroup(schema.NewGroupNode("schema", parquet.Repetitions.Required, fields, -1))
-	return &parquetEncoder{w: file.NewParquetWriter(w, root, file.WithWriterProps(parquet.NewWriterProperties(props...)))}
+	seal := newSealer(w)
+	return &parquetEncoder{seal: seal, w: file.NewParquetWriter(seal, root, file.WithWriterProps(parquet.NewWriterProperties(props...)))}
 }
 
 func (e *parquetEncoder) write(f frame) error {
@@ -71,7 +73,11 @@ func (e *parquetEncoder) write(f frame) error {
 			return fmt.Errorf("column %q: %w", f[i].name, err)
 		}
 	}
-	return group.Close()
+	if err := group.Close(); err != nil {
+		return err
+	}
+	e.seal.endGroup(f.rows())
+	return nil
 }
 
 func (e *parquetEncoder) column(w file.ColumnChunkWriter, c *frameColumn) (err error) {
@@ -99,7 +105,7 @@ func (e *parquetEncoder) close(meta string) error {
 	if err := e.w.AppendKeyValueMetadata(metaKey, meta); err != nil {
 		return err
 	}
-	return e.w.Close()
+	return e.seal.close(e.w.AppendKeyValueMetadata, e.w.Close)
 }
 
 // A parquetDecoder reads what a [parquetEncoder] wrote, through the low-level

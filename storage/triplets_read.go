@@ -124,3 +124,6 @@ func (t *Triplets) triplet(f frame, i int) pipeline.MinedTriplet {
 	m.Kind, m.Generation = f[3].kind[i], f[4].i32[i]
 	return m
 }
+
+// Locate is where a row is, by its number in the file.
+func (t *Triplets) Locate(row int64) pipeline.Location { return t.r.locate(row) }

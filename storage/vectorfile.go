@@ -31,7 +31,7 @@ func IsSnapshot(ctx context.Context, path string) (bool, error) {
 
 // ReadVectors reads the embeddings of a data set from a file that somebody else
 // has written: a column of vectors, and a column of sample ids or of the data's
-// own ids or paths, found by their usual names. Rows may be in any order; each
+// own ids or paths, found by their usual names as in [Open]. Rows may be in any order; each
 // sample has to be there once. The digest is the SHA-256 of the rows by sample
 // id.
 //
@@ -52,6 +52,11 @@ func ReadVectors(ctx context.Context, cfg VectorConfig) (_ pipeline.Embeddings, 
 	ids, err := idRole.find(s, "")
 	if err != nil {
 		return none, "", err
+	}
+	if image, _ := imageRole.find(s, ""); ids == nil && image != nil && image.hasPath {
+		path := *image
+		path.kind = kindPath
+		ids = &path
 	}
 	if vectors == nil || ids == nil {
 		return none, "", fmt.Errorf("%s: %w: no column of ids and of vectors (found: %v)", cfg.Path, ErrSchema, describe(s.columns()))

@@ -23,7 +23,7 @@ type embedderFlags struct {
 }
 
 func (f *embedderFlags) register(flags *pflag.FlagSet) {
-	flags.StringVar(&f.embedder, "embedder", "", "pca, column for the data's own embeddings, onnx:MODEL.onnx, or exec:COMMAND (default: column where there is one, else pca)")
+	flags.StringVar(&f.embedder, "embedder", "", "pca, column for the data's own embeddings, file:EMB.arrow for those of tercet embed or of any Parquet or Arrow file with an id and a vector column, onnx:MODEL.onnx, or exec:COMMAND (default: column where there is one, else pca)")
 	flags.IntVar(&f.dim, "dim", 64, "dimension of the pca embedding (default: fewer where the data vary in fewer directions)")
 	flags.StringVar(&f.size, "size", "", "size that images are embedded at: HxW or HxWxC (default: the model's, or the first image's, at most 64 a side)")
 	f.modelFlags.register(flags)
@@ -35,10 +35,10 @@ func (f *embedderFlags) check(given *pflag.FlagSet) (err error) {
 	if f.shape, err = parseShape("--size", f.size); err != nil {
 		return err
 	}
-	named := strings.HasPrefix(f.embedder, onnxPrefix) || strings.HasPrefix(f.embedder, execPrefix)
+	named := strings.HasPrefix(f.embedder, filePrefix) || strings.HasPrefix(f.embedder, onnxPrefix) || strings.HasPrefix(f.embedder, execPrefix)
 	switch {
 	case f.embedder != "" && f.embedder != "pca" && f.embedder != "column" && !named:
-		return usagef("--embedder is %q, want pca, column, onnx:MODEL.onnx or exec:COMMAND", f.embedder)
+		return usagef("--embedder is %q, want pca, column, file:EMB.arrow, onnx:MODEL.onnx or exec:COMMAND", f.embedder)
 	case f.dim < 1:
 		return usagef("--dim is %d, want 1 or more", f.dim)
 	}
@@ -59,10 +59,20 @@ type embedJob struct {
 // embedded is a data set's embeddings and what is known of its images.
 type embedded struct {
 	*stages.Snapshot
-	name string         // of the embedder
-	size pipeline.Shape // of the images that were embedded; zero where none were
-	same []int32        // equal images, as stages.Duplicates numbers them; nil where there are no images
-	fit  []byte         // of a PCA
+	name          string         // of the embedder
+	preprocessing string         // fingerprint of what was done to images before; empty where none were embedded
+	size          pipeline.Shape // of the images that were embedded; zero where none were
+	same          []int32        // equal images, as stages.Duplicates numbers them; nil where there are no images
+	fit           []byte         // of a PCA
+	close         func() error   // lets go of the file that the rows are pages of; nil where they are not
+}
+
+// Close lets go of the rows.
+func (e *embedded) Close() error {
+	if e.close == nil {
+		return nil
+	}
+	return e.close()
 }
 
 // embed embeds every image, or reads the embeddings that are there.
@@ -75,6 +85,8 @@ func (e *embedJob) embed(ctx context.Context, set *storage.Dataset) (*embedded, 
 		}
 	}
 	switch {
+	case strings.HasPrefix(name, filePrefix):
+		return e.readFile(ctx, set)
 	case name == "column" && set.EmbeddingDim() == 0:
 		return nil, usagef("--embedder is column, but the data has no embedding column: name it with --embedding-column")
 	case name != "column" && !set.HasImages():
@@ -112,14 +124,7 @@ func (e *embedJob) readColumn(ctx context.Context, set *storage.Dataset) (*embed
 		return nil, err
 	}
 	emb := &embedded{Snapshot: s, name: "column"}
-	if !e.same || !set.HasImages() {
-		return emb, nil
-	}
-	watched, end := watch(e.stderr, "hash images", pipeline.From[pipeline.Record](set), set.Len())
-	defer end()
-	digests, err := stages.HashRecords(ctx, watched, set.Len(), e.bad)
-	emb.same = stages.Duplicates(digests)
-	return emb, err
+	return emb, e.hashImages(ctx, set, emb)
 }
 
 func (e *embedJob) embedPCA(ctx context.Context, set *storage.Dataset) (*embedded, error) {
@@ -151,7 +156,7 @@ func (e *embedJob) build(ctx context.Context, set *storage.Dataset, decode *stag
 	if err != nil {
 		return nil, err
 	}
-	return &embedded{Snapshot: snapshot, same: stages.Duplicates(digests)}, nil
+	return &embedded{Snapshot: snapshot, preprocessing: decode.Fingerprint(), same: stages.Duplicates(digests)}, nil
 }
 
 // maxSide bounds the side of the images that are embedded when no size is given.

@@ -55,7 +55,7 @@ type runLine struct {
 	Run pipeline.TripletMeta `json:"run"`
 }
 
-// watchHealth begins to watch the job.
+// watchHealth begins to watch the job. set is nil for a stream.
 func (j *mineJob) watchHealth(ctx context.Context, set *storage.Dataset) (_ *health, err error) {
 	f := &j.flags.healthFlags
 	if f.stats == "" && f.metricsAddr == "" {
@@ -67,16 +67,17 @@ func (j *mineJob) watchHealth(ctx context.Context, set *storage.Dataset) (_ *hea
 			h.end()
 		}
 	}()
-	h.monitor, err = stages.NewMonitor(stages.MonitorConfig{
-		Loss: j.mine.Loss, Every: f.statsEvery, Labels: j.bad.Labels(set.Labels()), Meter: j.meter, Report: h.report,
-	})
-	if err != nil {
-		return nil, err
-	}
-	if f.stats != "" {
+	cfg := stages.MonitorConfig{Loss: j.mine.Loss, Every: f.statsEvery, Meter: j.meter, Report: h.report}
+	if set != nil {
+		cfg.Labels = j.bad.Labels(set.Labels())
 		if err := notOf(set, "--stats", f.stats); err != nil {
 			return nil, err
 		}
+	}
+	if h.monitor, err = stages.NewMonitor(cfg); err != nil {
+		return nil, err
+	}
+	if f.stats != "" {
 		if h.journal, err = storage.OpenJournal(f.stats); err != nil {
 			return nil, fmt.Errorf("--stats: %w", err)
 		}
@@ -101,10 +102,8 @@ func (h *health) watch(m *mining, emb *embedded, meta pipeline.TripletMeta) erro
 	if h == nil {
 		return nil
 	}
-	if h.journal != nil {
-		if err := h.journal.Append(runLine{meta}); err != nil {
-			return fmt.Errorf("--stats: %w", err)
-		}
+	if err := h.begin(meta); err != nil {
+		return err
 	}
 	mined := m.stretches
 	m.stretches = func(next int64) (pipeline.Flow[stages.Stretch], error) {
@@ -114,6 +113,25 @@ func (h *health) watch(m *mining, emb *embedded, meta pipeline.TripletMeta) erro
 	return h.monitor.Snapshot(emb.Snapshot)
 }
 
+// begin says what is mined.
+func (h *health) begin(meta pipeline.TripletMeta) error {
+	if h == nil || h.journal == nil {
+		return nil
+	}
+	if err := h.journal.Append(runLine{meta}); err != nil {
+		return fmt.Errorf("--stats: %w", err)
+	}
+	return nil
+}
+
+// observe is what a miner calls with each batch; nil where nobody asked.
+func (h *health) observe() func(*pipeline.Batch, stages.MineReport) {
+	if h == nil {
+		return nil
+	}
+	return h.monitor.Observe
+}
+
 // settled notes what is known of a whole data set when its triplets are written.
 func (h *health) settled(scope stages.Scope, r stages.MineReport) {
 	if h != nil && scope == stages.ScopeDataSet {
@@ -121,7 +139,14 @@ func (h *health) settled(scope stages.Scope, r stages.MineReport) {
 	}
 }
 
-// end reports the rest and stops. The job's output does not depend on its error.
+// endInto ends, and makes what went wrong the error of a job that is done otherwise.
+func (h *health) endInto(err *error, output string) {
+	if failed := h.end(); failed != nil && *err == nil {
+		*err = fmt.Errorf("%s is written, but not all of its statistics: %w", output, failed)
+	}
+}
+
+// end reports the rest and stops.
 func (h *health) end() error {
 	if h == nil {
 		return nil

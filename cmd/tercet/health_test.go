@@ -84,6 +84,20 @@ func TestStats(t *testing.T) {
 	}
 }
 
+func TestStatsOfAStream(t *testing.T) {
+	dir := t.TempDir()
+	stats := filepath.Join(dir, "s.jsonl")
+	code, _, stderr := tercet(t, "mine", data+"formats/stream.arrows", "--stream", "--scope", "batch", "--p", "2", "--k", "2",
+		"--size", "12x12", "-o", filepath.Join(dir, "t.jsonl"), "--stats", stats)
+	if code != exitDone {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	lines := readStats(t, stats)
+	if len(lines) != 2 || lines[0].Run == nil || lines[1].Batches == 0 || lines[1].First != 0 || lines[1].Counts["pairs"] == 0 {
+		t.Errorf("lines are %+v, want a run and a report", lines)
+	}
+}
+
 func TestHealthFlagsAreChecked(t *testing.T) {
 	dir := t.TempDir()
 	out := filepath.Join(dir, "t.parquet")

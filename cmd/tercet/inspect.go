@@ -124,7 +124,13 @@ func inspect(ctx context.Context, set *storage.Dataset, data *dataFlags, full bo
 	if err != nil {
 		return nil, err
 	}
-	look := looker{set: set, full: full, data: data, memory: memory / 2}
+	look := looker{set: set, data: data}
+	if full { // to any size: what is decoded is dropped
+		look.decode, err = stages.NewDecode(stages.DecodeConfig{Height: 8, Width: 8, MaxPixels: data.maxPixels, Memory: memory / 2, Workers: 1})
+		if err != nil {
+			return nil, err
+		}
+	}
 	done := new(counter[int])
 	p := startProgress(stderr, "inspect", int64(set.Len()), done.Load)
 	defer p.end()
@@ -143,8 +149,7 @@ func inspect(ctx context.Context, set *storage.Dataset, data *dataFlags, full bo
 type looker struct {
 	set    *storage.Dataset
 	data   *dataFlags
-	full   bool
-	memory int64
+	decode *stages.Decode // nil where headers will do
 }
 
 // rows looks at n rows; where they cannot all be read, at each of them.
@@ -189,13 +194,10 @@ func (l looker) rows(ctx context.Context, start int64, n int, f *findings) error
 
 func (l looker) image(ctx context.Context, rec pipeline.Record) (stages.ImageInfo, error) {
 	info, err := stages.Inspect(rec)
-	if err != nil || !l.full {
+	if err != nil || l.decode == nil {
 		return info, err
 	}
-	decode, err := stages.NewDecode(stages.DecodeConfig{Channels: info.C, MaxPixels: l.data.maxPixels, Memory: l.memory, Workers: 1})
-	if err == nil {
-		_, _, err = decode.Images(ctx, nil, []pipeline.Record{rec})
-	}
+	_, _, err = l.decode.Images(ctx, nil, []pipeline.Record{rec})
 	return info, err
 }
 

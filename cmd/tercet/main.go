@@ -2,13 +2,17 @@
 //
 //	tercet prep SRC… -o DIR               make a data set of folders, IDX, tars, CSV, Parquet, Arrow
 //	tercet inspect DATA…                  what a data set holds
+//	tercet embed DATA… -o emb.arrow       embed every image once and keep the embeddings
 //	tercet mine DATA… -o triplets.parquet mine triplets and write them to a file
+//	tercet compare DATA…                  train a small network by several rules and compare
+//	tercet verify PATH…                   check files against their digests
 //	tercet soak DATA…                     stream as in training, and check what must not change
+//	tercet bench                          measure kernels, mining and losses on this machine
 //	tercet version                        what this program was built from
 //
 // Results go to standard output, everything else to standard error. The exit
 // code is 0 when the job is done, 1 when it failed, 2 when it was asked for
-// wrongly, and 130 when it was interrupted.
+// wrongly, 3 when checks found faults, and 130 when it was interrupted.
 package main
 
 import (
@@ -63,6 +67,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 		}
 		return exitInterrupted
 	}
+	if faults, ok := errors.AsType[errFaults](err); ok {
+		fmt.Fprintf(stderr, "tercet: %v\n", faults)
+		return exitFaults
+	}
 	fmt.Fprintf(stderr, "tercet: %s\n", message(err))
 	if hint := hintFor(err); hint != "" {
 		fmt.Fprintf(stderr, "hint: %s\n", hint)
@@ -99,7 +107,7 @@ TERCET_PER_PAIR=2. A flag on the command line wins.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().StringVar(&format, "log-format", "text", "log lines on standard error: text or json")
 	root.PersistentFlags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	root.AddCommand(newPrep(), newInspect(), newMine(), newCompare(), newSoak(), newVersion())
+	root.AddCommand(newPrep(), newInspect(), newEmbed(), newMine(), newCompare(), newSoak(), newBench(), newVerify(), newVersion())
 	return root
 }
 

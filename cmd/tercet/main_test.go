@@ -85,6 +85,8 @@ func TestMistakes(t *testing.T) {
 	}{
 		{"missing file", mine("nosuch.parquet"), exitFailed, []string{"nosuch.parquet", "does not exist", "hint: name Parquet or Arrow files"}},
 		{"no image column", mine(data + "broken/no-image-column.parquet"), exitUsage, []string{"no-image-column.parquet", "no image column", "found: label int64", "--image-column"}},
+		{"faults", []string{"verify", data + "broken/text-as-png.parquet"}, exitFaults, []string{"1 fault found"}},
+		{"nothing to verify", []string{"verify", "nosuch.parquet"}, exitFailed, []string{"nosuch.parquet", "does not exist"}},
 		{"float labels", mine(data + "broken/float-labels.parquet"), exitUsage, []string{"float-labels.parquet", `"label"`, "floating-point", "convert it"}},
 		{"truncated", mine(data + "broken/truncated.parquet"), exitFailed, []string{"truncated.parquet", "corrupt file", "hint: copy or make the file again"}},
 		{"truncated Arrow file", mine(data + "broken/truncated.arrow"), exitFailed, []string{"truncated.arrow", "cut short"}},

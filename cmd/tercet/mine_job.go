@@ -172,15 +172,12 @@ func (j *mineJob) embedAndWrite(ctx context.Context, set *storage.Dataset, job *
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if failed := watched.end(); failed != nil && err == nil {
-			err = fmt.Errorf("%s is written, but not all of its statistics: %w", j.flags.out, failed)
-		}
-	}()
+	defer watched.endInto(&err, j.flags.out)
 	emb, err := j.embedJob().embed(ctx, set)
 	if err := j.flags.report(j.bad, j.flags.overwrite || j.flags.resume, err); err != nil {
 		return nil, err
 	}
+	defer emb.Close()
 	if err := j.save(set, emb); err != nil {
 		return nil, err
 	}
@@ -200,9 +197,7 @@ func (j *mineJob) save(set *storage.Dataset, emb *embedded) error {
 	if j.flags.saveEmbeddings == "" {
 		return nil
 	}
-	meta := storage.SnapshotMeta{
-		DataDigest: set.Digest(), Embedder: emb.name, Fingerprint: emb.Fingerprint, Normalised: emb.Normalised, Fit: emb.fit,
-	}
+	meta := emb.meta(set)
 	_, err := storage.WriteSnapshot(j.flags.saveEmbeddings, meta, emb.Embeddings, j.flags.overwrite)
 	if errors.Is(err, storage.ErrExists) && j.flags.resume {
 		_, _, err = storage.ReadSnapshot(j.flags.saveEmbeddings, meta) // of the process that was interrupted

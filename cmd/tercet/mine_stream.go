@@ -128,7 +128,7 @@ func (u upTo) Run(ctx context.Context, in <-chan *pipeline.Batch, out chan<- *pi
 }
 
 // mineStream mines the rows of a stream as they arrive.
-func (j *mineJob) mineStream(ctx context.Context, paths []string) error {
+func (j *mineJob) mineStream(ctx context.Context, paths []string) (err error) {
 	if len(paths) != 1 {
 		return usagef("--stream reads one stream, - for the standard input, and not %d", len(paths))
 	}
@@ -154,7 +154,12 @@ func (j *mineJob) mineStream(ctx context.Context, paths []string) error {
 		return err
 	}
 	defer e.close()
-	miner, err := stages.NewMiner(stages.MinerConfig{Mine: j.mine, BarePairs: j.flags.emit == "pairs", Meter: j.meter})
+	watched, err := j.watchHealth(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer watched.endInto(&err, j.flags.out)
+	miner, err := stages.NewMiner(stages.MinerConfig{Mine: j.mine, BarePairs: j.flags.emit == "pairs", Meter: j.meter, Observe: watched.observe()})
 	if err != nil {
 		return err
 	}
@@ -167,6 +172,9 @@ func (j *mineJob) mineStream(ctx context.Context, paths []string) error {
 	meta.DataDigest, meta.Normalised, meta.Embedder, meta.Fingerprint, meta.Dim = stream.Digest(), true, e.name, e.fingerprint, e.Dim()
 	meta.ImageSize = fmt.Sprintf("%dx%dx%d", e.size.H, e.size.W, e.size.C)
 	meta.P, meta.K, meta.Batches = j.flags.p, j.flags.k, j.flags.batches
+	if err := watched.begin(meta); err != nil {
+		return err
+	}
 	cfg := storage.TripletConfig{Path: j.flags.out, Overwrite: j.flags.overwrite, Meta: meta}
 	written, err := j.writeStream(ctx, cfg, pipeline.Via(batches, stages.Mined{}), &mining{report: miner.Report})
 	if err != nil {

@@ -210,9 +210,7 @@ func drain[T any](ctx context.Context, f pipeline.Flow[T], write func([]T) error
 func (j *mineJob) meta(set *storage.Dataset, emb *embedded) pipeline.TripletMeta {
 	meta := j.planned(set)
 	meta.Normalised, meta.Embedder, meta.Fingerprint, meta.Dim = emb.Normalised, emb.name, emb.Fingerprint, emb.Embeddings.Dim
-	if z := emb.size; z.Len() > 0 {
-		meta.ImageSize = fmt.Sprintf("%dx%dx%d", z.H, z.W, z.C)
-	}
+	meta.ImageSize = sizeText(emb.size)
 	if j.bad != nil {
 		meta.BadRows = int64(j.bad.Len())
 	}

@@ -20,10 +20,6 @@ func scale(dst []float32, alpha float32) { scaleGeneric(dst, alpha) }
 
 func packPanel(panel, rows []float32, dim, count int) { packColumns(panel, rows, dim, 0, count, 0) }
 
-func product(dst, init, rows, columns []float32, dim int) {
-	productGeneric(dst, init, rows, columns, dim)
-}
-
 func selectWhole(dst []uint16, x []float32, lo, hi float32) int {
 	return selectGeneric(dst, x, 0, lo, hi)
 }
@@ -31,10 +27,6 @@ func selectWhole(dst []uint16, x []float32, lo, hi float32) int {
 func sift(dst []uint32, hits []uint16, x []float32, first uint32, numbers []uint32, sieves []Sieve) int {
 	return siftGeneric(dst, hits, x, first, numbers, sieves)
 }
-
-func body() string { return "go" }
-
-func peak(n int) int { return peakGeneric(n) }
 
 func hinge(panel []float32, skip []uint32, rows, lanes []float32, counts []int32, sums []float64, q int, root bool) {
 	hingeGeneric(panel, skip, rows, lanes, counts, sums, q, root)

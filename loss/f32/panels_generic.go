@@ -2,61 +2,85 @@ package f32
 
 import "math"
 
+// lane is a value of each lane.
+type lane [PanelColumns]float32
+
+// hingeGeneric takes a row through all lanes, threshold by threshold, without a
+// branch: which distances are below is not foreseeable. Magnitudes compare as
+// their bits do, and the smaller of two is that of integers.
 func hingeGeneric(panel []float32, skip []uint32, rows, lanes []float32, counts []int32, sums []float64, q int, root bool) {
 	const w = PanelColumns
-	floors, edges := lanes[(1+q)*w:], lanes[w:][:q*w]
-	below := counts[w:]
+	slacks, below := (*lane)(lanes), (*[w]int32)(counts)
+	var x, slack lane
+	var least, known, own, all [w]int32
 	for j, skipped := range skip {
-		row, values := rows[j*(2+q):][:2+q], panel[j*w:][:w]
-		var undecided uint32
+		row, values := rows[j*(2+q):][:2+q], (*lane)(panel[j*w:])
 		for i, v := range values {
-			x := v + row[0]
-			slack := lanes[i] + row[1]
-			least := float32(Resolution * x)
-			for p := i; p < q*w; p += w {
-				least = min(least, abs(x-edges[p]), abs(x-floors[p]))
-			}
-			for _, edge := range row[2:] {
-				least = min(least, abs(x-edge))
-			}
-			bit := uint32(1) << i
-			if least <= slack {
-				undecided |= bit &^ skipped
-			}
-			if least <= slack || skipped&bit != 0 {
-				values[i] = 0
-				continue
-			}
-
-			var c int32
-			for p := i; p < q*w; p += w {
-				if x < edges[p] {
-					below[p]++
-					c++
-				}
-				if x < floors[p] {
-					counts[i]++
-				}
-			}
-			d := x
-			if root {
-				d = sqrt(x)
-			}
-			sums[i] += float64(d)
-			sums[w+i] += float64(float32(float32(c) * d))
-			for _, edge := range row[2:] {
-				if x < edge {
-					c++
-				}
-			}
-			values[i] = float32(c)
-			if root {
-				values[i] /= d
+			x[i] = v + row[0]
+			slack[i] = slacks[i] + row[1]
+			least[i] = int32(math.Float32bits(Resolution * x[i])) // below all magnitudes where x is negative
+		}
+		for p := 1; p <= 2*q; p++ {
+			nearer(&least, &x, (*lane)(lanes[p*w:]))
+		}
+		for _, edge := range row[2:] {
+			for i, v := range &x {
+				least[i] = min(least[i], int32(math.Float32bits(v-edge)&^(1<<31)))
 			}
 		}
+		var undecided uint32
+		for i, s := range &slack {
+			near := uint32(0)
+			if least[i] <= int32(math.Float32bits(s)) {
+				near = 1
+			}
+			undecided |= near &^ (skipped >> i) & 1 << i
+			known[i] = int32(1 &^ (near | skipped>>i))
+		}
 		skip[j] = undecided
+
+		clear(own[:])
+		for p := 1; p <= q; p++ {
+			edges, floors, count := (*lane)(lanes[p*w:]), (*lane)(lanes[(q+p)*w:]), (*[w]int32)(counts[p*w:])
+			for i, v := range &x {
+				c := isBelow(v, edges[i]) & known[i]
+				own[i] += c
+				count[i] += c
+				below[i] += isBelow(v, floors[i]) & known[i]
+			}
+		}
+		all = own
+		for _, edge := range row[2:] {
+			for i, v := range &x {
+				all[i] += isBelow(v, edge) & known[i]
+			}
+		}
+		for i, v := range &x {
+			values[i] = 0
+			if known[i] == 0 {
+				continue
+			}
+			d, c := v, float32(all[i])
+			if root {
+				d = sqrt(v)
+				c /= d
+			}
+			values[i] = c
+			sums[i] += float64(d)
+			sums[w+i] += float64(float32(float32(own[i]) * d))
+		}
 	}
 }
+
+// nearer lowers least to the bits of |x − t|.
+func nearer(least *[PanelColumns]int32, x, t *lane) {
+	for i, v := range x {
+		least[i] = min(least[i], int32(math.Float32bits(v-t[i])&^(1<<31)))
+	}
+}
+
+// isBelow is 1 where x < t, of which only t may be infinite.
+func isBelow(x, t float32) int32 { return int32(math.Float32bits(x-t) >> 31) }
 
 func nearestGeneric(best, panel []float32, skip []uint32, rows, slack []float32) {
 	const w = PanelColumns

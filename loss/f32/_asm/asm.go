@@ -1,5 +1,6 @@
-// Command asm writes the AVX bodies of the kernels of package f32. Each is the
-// loop of f32_generic.go: eight lanes, products rounded before they are added.
+// Command asm writes the bodies of the kernels of package f32 in assembly, those
+// for amd64 and for arm64. The lanewise ones are the loops of f32_generic.go:
+// eight lanes, products rounded before they are added.
 package main
 
 import (
@@ -11,6 +12,9 @@ import (
 )
 
 func main() {
+	if err := neon("../f32_arm64.s"); err != nil {
+		panic(err)
+	}
 	ConstraintExpr("!purego")
 
 	reduce("sqEuclideanAVX", "adds (a−b)² to the eight sums.", square)
