@@ -53,8 +53,9 @@ type EmbeddingReader interface {
 // A program that ends or owes embeddings for longer than Timeout, but has
 // answered before, is started again, and asked for what is missing. What it
 // makes must not depend on that. Output that makes no sense is an error at once:
-// another start would not mend it. Nothing hangs: the program and all that it
-// started are ended with the run.
+// another start would not mend it. Nothing hangs: a program that is waited for too
+// long, or while the context of Embed is cancelled, is killed with all that it
+// started.
 type Exec struct {
 	cfg     ExecConfig
 	digest  string // of the command and the files it names
@@ -68,8 +69,8 @@ type Exec struct {
 // imagesPerBatch is how many images go to a program together.
 const imagesPerBatch = 256
 
-// NewExec starts the program and has it embed a grey image, to learn D. ctx is
-// for the program's life, which [Exec.Close] ends.
+// NewExec starts the program and has it embed a grey image, to learn D. The
+// program runs until [Exec.Close].
 func NewExec(ctx context.Context, cfg ExecConfig) (*Exec, error) {
 	switch {
 	case strings.TrimSpace(cfg.Command) == "":

@@ -52,7 +52,7 @@ func start(ctx context.Context, cfg ExecConfig) (*program, error) {
 	p := &program{in: in, out: out, images: cfg.Wire.Images(in, cfg.Shape)}
 	cmd := shell(cfg.Command)
 	cmd.Stdin, cmd.Stdout = childIn, childOut
-	ctx, p.stop = context.WithCancelCause(ctx)
+	ctx, p.stop = context.WithCancelCause(context.WithoutCancel(ctx)) // it outlives the call that needs it first
 	p.task = pipeline.Background(ctx, func(ctx context.Context) error {
 		return p.run(ctx, cmd, cfg.Log)
 	})

@@ -112,10 +112,10 @@ func (r *windowReader) hold(ctx context.Context, b int64, after *pipeline.Event)
 		defer h.over.Set()
 		if after != nil {
 			if err := after.Wait(ctx); err != nil {
-				return h.fail(err)
+				return h.settle(err)
 			}
 		}
-		return h.fail(h.read(ctx, r.plan, b))
+		return h.settle(h.read(ctx, r.plan, b))
 	})
 	return h
 }
@@ -145,14 +145,14 @@ func (h *heldWindow) read(ctx context.Context, plan *Plan, b int64) error {
 	})
 }
 
-// fail tells those who wait for a row group why it does not come.
-func (h *heldWindow) fail(err error) error {
-	if err != nil {
-		for _, a := range h.arrivals {
-			if !a.held {
-				a.err = err
-				a.here.Set()
-			}
+// settle tells those who wait for a row group that is not held why it does not
+// come; without an error it is that no batch was planned with it, and whoever
+// wants a row of it reads that row.
+func (h *heldWindow) settle(err error) error {
+	for _, a := range h.arrivals {
+		if !a.held {
+			a.err = err
+			a.here.Set()
 		}
 	}
 	return err

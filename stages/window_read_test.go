@@ -159,3 +159,41 @@ func TestFetchWindowsResumed(t *testing.T) {
 		}
 	}
 }
+
+// TestFetchWindowsExtra: a mined negative is read wherever it is, also in a row
+// group of the window that no batch was planned with.
+func TestFetchWindowsExtra(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := windowCases()["ten classes, sorted"]
+		p := newTestPlan(t, cfg)
+		w, _ := p.Window(0)
+		last := w.To - 1 // a run that begins here needs few of the window's row groups
+		ids := p.Batch(last, nil)
+		planned := len(ids)
+		for _, g := range w.Groups {
+			ids = append(ids, cfg.Layout[g].First)
+		}
+		b := &pipeline.Batch{Number: last, P: cfg.P, K: cfg.K, IDs: ids, Extra: len(ids) - planned}
+		for _, id := range ids {
+			b.Labels = append(b.Labels, cfg.Labels[id])
+		}
+		h := newTestHolder(cfg)
+		n := 0
+		for b, err := range pipeline.From(pipeline.Slice([]*pipeline.Batch{b})).Then(Fetch{Reader: anyRows{h}, Plan: p}).All(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += len(b.Records)
+		}
+		if n != len(ids) || h.bytes != 0 {
+			t.Errorf("%d of %d records, %d bytes are held", n, len(ids), h.bytes)
+		}
+	})
+}
+
+// anyRows is a Holder that also reads what is not held.
+type anyRows struct{ *testHolder }
+
+func (a anyRows) Read(ctx context.Context, ids []int64, dst []pipeline.Record) error {
+	return a.planRows.Read(ctx, ids, dst)
+}

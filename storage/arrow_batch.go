@@ -49,7 +49,7 @@ func (b *arrowBatch) check(nodes int, limit int64) error {
 	}
 	var bits int64
 	for i := range len(b.buffers) / 16 {
-		bits += 8 * max(min(b.declared(i), limit, maxRatio*int64(len(b.raw(i)))+freeSize), 0)
+		bits += 8 * max(min(b.declared(i), limit, 64*int64(len(b.raw(i)))+1<<13), 0)
 	}
 	if b.rows < 0 || b.rows > bits {
 		return fmt.Errorf("%w: record batch of %d rows in %d bytes", ErrCorrupt, b.rows, bits/8)

@@ -18,18 +18,30 @@ type budget struct {
 	limit int64
 	used  atomic.Int64
 	ctx   context.Context // nothing is handed out once it is done; nil for none
+	fixed bool            // limit is what the file's bytes can hold: to want more is the file's fault
 }
 
 var _ memory.Allocator = (*budget)(nil)
 
 // overBudget is what a [budget] panics with.
-type overBudget struct{ asked, used, limit int64 }
+type overBudget struct {
+	asked, used, limit int64
+	fixed              bool
+}
 
 func (e overBudget) Error() string {
+	if e.fixed {
+		return fmt.Sprintf("%v: its values take more than %d bytes, which so few stored ones do not hold", ErrCorrupt, e.limit)
+	}
 	return fmt.Sprintf("%v: %d bytes asked for with %d in use, limit %d: allow more memory", ErrMemory, e.asked, e.used, e.limit)
 }
 
-func (e overBudget) Unwrap() error { return ErrMemory }
+func (e overBudget) Unwrap() error {
+	if e.fixed {
+		return ErrCorrupt
+	}
+	return ErrMemory
+}
 
 // stopped is what a [budget] panics with when its context is done.
 type stopped struct{ error }
@@ -44,7 +56,7 @@ func (b *budget) take(n int64) {
 	}
 	if used := b.used.Add(n); n > 0 && used > b.limit {
 		b.used.Add(-n)
-		panic(overBudget{asked: n, used: used - n, limit: b.limit})
+		panic(overBudget{asked: n, used: used - n, limit: b.limit, fixed: b.fixed})
 	}
 }
 
@@ -57,7 +69,7 @@ func (b *budget) room(n int64) {
 // check panics for a size that comes from a damaged length.
 func (b *budget) check(size int) {
 	if size < 0 {
-		panic(overBudget{asked: int64(size), used: b.used.Load(), limit: b.limit})
+		panic(overBudget{asked: int64(size), used: b.used.Load(), limit: b.limit, fixed: b.fixed})
 	}
 }
 

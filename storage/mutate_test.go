@@ -164,3 +164,18 @@ func FuzzVerify(f *testing.F) {
 		harmless(t, "input", path, true, func() error { verified(t, path); return nil })
 	})
 }
+
+// A record batch of 500 bytes that says it has many rows has none: where bad rows
+// are let through, each would be read by itself.
+func TestRowsThatLie(t *testing.T) {
+	good := small(t)["zstd file"]
+	path := filepath.Join(t.TempDir(), "lie.arrow")
+	for at := 0; at+8 <= len(good); at += 4 {
+		for _, v := range []uint64{1 << 20, 1 << 24, 1 << 30} {
+			b := bytes.Clone(good)
+			binary.LittleEndian.PutUint64(b[at:], v)
+			writeFile(t, path, b)
+			harmless(t, fmt.Sprintf("%d at byte %d", v, at), path, true, func() error { return readData(t, path) })
+		}
+	}
+}

@@ -28,7 +28,7 @@ func (p *parquetFile) read(ctx context.Context, group int, want []column, rows [
 		defer f.Close()
 		r := &groupReader{
 			file: p, src: f, ahead: rows == nil || int64(len(rows)) == p.rows[group], group: group, want: want,
-			mem: &budget{limit: p.limit, ctx: ctx}, out: &budget{limit: p.tableLimit(group, want), ctx: ctx},
+			mem: &budget{limit: p.limit, ctx: ctx}, out: &budget{limit: p.tableLimit(group, want), ctx: ctx, fixed: p.tableLimit(group, want) < p.limit},
 		}
 		size := r.tableSize()
 		total := p.rows[group]

@@ -111,7 +111,7 @@ func (d *Dataset) tables(ctx context.Context, p part, want []column, rows []int6
 			// Which row it was, only reading each by itself says: a table is read
 			// column by column, and a page is as bad as its first row.
 			whole := false
-			for range min(len(rows), tableRows) {
+			for n := 0; len(rows) > 0 && (whole || n < tableRows); n++ {
 				if !whole {
 					if fault, left = read(rows[:1]); left {
 						return

@@ -29,6 +29,7 @@ type compareFlags struct {
 	refresh     int64
 	margin      float64
 	rate        float64
+	shift       int
 	hidden, dim int
 	size        string
 	plot        string
@@ -40,7 +41,7 @@ func (f *compareFlags) register(flags *pflag.FlagSet) {
 	f.dataFlags.register(flags)
 	flags.StringVar(&f.rules, "rules", "random,semi-hard", "what to compare: random negatives, or rules as in tercet mine --rule")
 	flags.StringVar(&f.scopeName, "scope", "dataset", "where negatives are looked for: dataset or batch")
-	flags.IntVar(&f.steps, "steps", 600, "steps of each training, one batch each")
+	flags.IntVar(&f.steps, "steps", 1000, "steps of each training, one batch each")
 	flags.IntVar(&f.seeds, "seeds", 5, "trainings by each rule, with seeds 1, 2, …")
 	flags.IntVar(&f.hold, "hold-out", 4, "every so many classes one is held out, to be judged by")
 	flags.IntVar(&f.p, "p", 8, "classes per batch")
@@ -48,9 +49,10 @@ func (f *compareFlags) register(flags *pflag.FlagSet) {
 	flags.Int64Var(&f.refresh, "refresh", 25, "steps between two refreshes of the embeddings that are mined from")
 	flags.Float64Var(&f.margin, "margin", 0.2, "margin of the triplet loss, in squared distance of unit vectors")
 	flags.Float64Var(&f.rate, "rate", 1e-3, "learning rate (Adam)")
+	flags.IntVar(&f.shift, "shift", 2, "pixels by which images are moved at random while the network learns")
 	flags.IntVar(&f.hidden, "hidden", 256, "units of the hidden layer")
 	flags.IntVar(&f.dim, "dim", 64, "dimension of the embeddings")
-	flags.StringVar(&f.size, "size", "28x28x1", "size of the images: HxW or HxWxC")
+	flags.StringVar(&f.size, "size", "20x20x1", "size of the images: HxW or HxWxC")
 	flags.StringVar(&f.plot, "plot", "", "also draw the curves to this SVG file")
 	flags.BoolVar(&f.overwrite, "overwrite", false, "replace a plot that exists")
 	flags.BoolVar(&f.json, "json", false, "print the table as JSON")
@@ -104,7 +106,7 @@ func (f *compareFlags) check() (size pipeline.Shape, rules []string, err error) 
 		least int64
 	}{
 		{"steps", int64(f.steps), 1}, {"seeds", int64(f.seeds), 1}, {"hold-out", int64(f.hold), 2}, {"p", int64(f.p), 2}, {"k", int64(f.k), 2},
-		{"refresh", f.refresh, 1}, {"hidden", int64(f.hidden), 1}, {"dim", int64(f.dim), 1},
+		{"refresh", f.refresh, 1}, {"shift", int64(f.shift), 0}, {"hidden", int64(f.hidden), 1}, {"dim", int64(f.dim), 1},
 	} {
 		if n.value < n.least || n.value > 1<<20 {
 			return size, nil, usagef("--%s is %d, want %d to %d", n.flag, n.value, n.least, 1<<20)
@@ -191,7 +193,7 @@ func (f *compareFlags) load(ctx context.Context, set *storage.Dataset, size pipe
 	}
 	c := &comparison{
 		compareFlags: f, triplet: loss.TripletMargin{Margin: f.margin, Distance: loss.SqEuclidean},
-		data: set.Digest(), in: size.Len(), labels: set.Labels(),
+		data: set.Digest(), shape: size, in: size.Len(), labels: set.Labels(),
 	}
 	images, end := watch(stderr, "decode", pipeline.Via(pipeline.From[pipeline.Record](set), decode.Records()), set.Len())
 	defer end()

@@ -78,5 +78,19 @@ func (res comparisonResult) print(w io.Writer) error {
 		cells = append(cells, fmt.Sprintf("%.3f ± %.3f", r.Mean, r.Std), fmt.Sprintf("%.0f %%", 100*r.Active), "")
 		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	first := res.Rules[0]
+	for _, r := range res.Rules[1:] {
+		ahead := 0
+		for seed, v := range r.Recalls {
+			if v > first.Recalls[seed] {
+				ahead++
+			}
+		}
+		fmt.Fprintf(w, "\n%s − %s: %+.3f on average, ahead with %d of %d seeds", r.Rule, first.Rule, r.Mean-first.Mean, ahead, len(r.Recalls))
+	}
+	_, err := fmt.Fprintln(w)
+	return err
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"math/rand/v2"
 	"slices"
 
 	"github.com/tercet-ml/tercet/loss"
@@ -16,12 +17,13 @@ import (
 type comparison struct {
 	*compareFlags
 	triplet loss.TripletMargin
-	data    string    // digest
+	data    string // digest
+	shape   pipeline.Shape
 	pixels  []float32 // N×in
-	in      int
-	labels  []int32 // N
-	seen    []int32 // labels, but Unknown for the classes that are held out
-	held    []int   // samples of those
+	in      int       // shape.Len()
+	labels  []int32   // N
+	seen    []int32   // labels, but Unknown for the classes that are held out
+	held    []int     // samples of those
 	classes int
 }
 
@@ -110,10 +112,7 @@ func (c *comparison) train(ctx context.Context, rule string, seed uint64) (*trai
 		if err != nil {
 			return nil, err
 		}
-		x = x[:0]
-		for _, id := range b.IDs {
-			x = append(x, c.pixels[int(id)*c.in:(int(id)+1)*c.in]...)
-		}
+		x = c.shifted(x[:0], b.IDs, rand.New(rand.NewPCG(seed, uint64(b.Number))))
 		emb, grad = rowsOf(emb, len(b.IDs), c.dim), rowsOf(grad, len(b.IDs), c.dim)
 		if err := model.Embed(ctx, emb, x); err != nil {
 			return nil, err
@@ -134,6 +133,25 @@ func (c *comparison) train(ctx context.Context, rule string, seed uint64) (*trai
 	}
 	r.active = float64(active) / float64(max(r.triplets, 1))
 	return r, nil
+}
+
+// shifted appends the images of ids, each moved by up to c.shift pixels in both
+// directions, with what stands at its edges repeated.
+func (c *comparison) shifted(dst []float32, ids []int64, dice *rand.Rand) []float32 {
+	h, w := c.shape.H, c.shape.W
+	for _, id := range ids {
+		img := c.pixels[int(id)*c.in : (int(id)+1)*c.in]
+		dy, dx := dice.IntN(2*c.shift+1)-c.shift, dice.IntN(2*c.shift+1)-c.shift
+		for plane := range slices.Chunk(img, h*w) {
+			for y := range h {
+				row := plane[min(max(y+dy, 0), h-1)*w:][:w]
+				for x := range w {
+					dst = append(dst, row[min(max(x+dx, 0), w-1)])
+				}
+			}
+		}
+	}
+	return dst
 }
 
 // points is about how many points a curve has.
@@ -184,12 +202,12 @@ func (c *comparison) measure(ctx context.Context, r *training, model *network, s
 }
 
 // holdOut keeps every so many classes from training, by the order in which they
-// first occur among the labels, and centres the pixels of all images on the mean
-// of the others.
+// first occur among the labels, and subtracts the mean of the other classes'
+// pixels from all.
 func (c *comparison) holdOut() {
 	number := map[int32]int{}
 	c.seen = slices.Clone(c.labels)
-	mean, rows := make([]float64, c.in), 0
+	var sum, rows float64
 	for i, l := range c.labels {
 		if l == pipeline.Unknown {
 			continue
@@ -203,12 +221,13 @@ func (c *comparison) holdOut() {
 			continue
 		}
 		rows++
-		for k, v := range c.pixels[i*c.in : (i+1)*c.in] {
-			mean[k] += float64(v)
+		for _, v := range c.pixels[i*c.in : (i+1)*c.in] {
+			sum += float64(v)
 		}
 	}
 	c.classes = len(number)
+	mean := float32(sum / (max(rows, 1) * float64(c.in)))
 	for i := range c.pixels {
-		c.pixels[i] -= float32(mean[i%c.in] / float64(max(rows, 1)))
+		c.pixels[i] -= mean
 	}
 }

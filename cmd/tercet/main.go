@@ -4,6 +4,7 @@
 //	tercet inspect DATA…                  what a data set holds
 //	tercet embed DATA… -o emb.arrow       embed every image once and keep the embeddings
 //	tercet mine DATA… -o triplets.parquet mine triplets and write them to a file
+//	tercet compare DATA…                  train a small network by several rules and compare
 //	tercet verify PATH…                   check files against their digests
 //	tercet soak DATA…                     stream as in training, and check what must not change
 //	tercet bench                          measure kernels, mining and losses on this machine
