@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"io"
 	"reflect"
 	"slices"
 	"strings"
@@ -36,6 +37,8 @@ func fill(t *testing.T, v reflect.Value, path string) {
 		v.SetString("text")
 	case reflect.Bool:
 		v.SetBool(true)
+	case reflect.Interface:
+		v.Set(reflect.ValueOf(io.EOF)) // an error, which is never changed
 	default:
 		t.Fatalf("%s is a %s: teach fill and Batch.Clone about it", path, v.Type())
 	}
