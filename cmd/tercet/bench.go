@@ -106,7 +106,9 @@ func (f *benchFlags) run(ctx context.Context, out io.Writer) error {
 	}
 	for _, n := range f.rows {
 		for _, c := range cores {
-			b.scan(n, f.dim, c, f.band, f.noise)
+			for _, screen := range []stages.ScreenBy{stages.ScreenFloat32, stages.ScreenAuto} {
+				b.scan(n, f.dim, c, f.band, f.noise, screen)
+			}
 		}
 	}
 	for _, size := range f.batches {
@@ -209,15 +211,15 @@ func (b *bench) product(dim, cores int) {
 }
 
 // scan mines a data set.
-func (b *bench) scan(n, dim, cores int, band, noise float64) {
+func (b *bench) scan(n, dim, cores int, band, noise float64, screen stages.ScreenBy) {
 	if b.err != nil {
 		return
 	}
 	emb, labels := clusters(n, dim, noise)
-	f := figure{What: "mine data set", Rows: n, Dim: dim, Cores: cores, Margin: marginFor(emb, labels, band)}
+	f := figure{What: fmt.Sprintf("mine data set, screen %v", screen), Rows: n, Dim: dim, Cores: cores, Margin: marginFor(emb, labels, band)}
 	s, err := stages.NewScan(stages.ScanConfig{
 		Mine:       stages.MineConfig{Loss: loss.TripletMargin{Margin: f.Margin}, Seed: 1},
-		Embeddings: emb, Labels: labels, Workers: cores,
+		Embeddings: emb, Labels: labels, Workers: cores, Screen: screen,
 	})
 	if err != nil {
 		b.err = err

@@ -30,6 +30,7 @@ type mineFlags struct {
 	saveEmbeddings    string
 	guardSameImage    bool
 	candidates        int
+	screen            string
 	guards            stages.Guards
 	badRowFlags
 	healthFlags
@@ -55,6 +56,7 @@ func (f *mineFlags) register(flags *pflag.FlagSet) {
 	flags.IntVar(&f.perPair, "per-pair", 1, "most triplets per (anchor, positive); a listing rule in a batch lists all unless it is given")
 	flags.StringVar(&f.positives, "positives", "4", "positives per anchor: a number (by hash), all, hardest:n or easiest:n (default in a batch: all)")
 	flags.IntVar(&f.candidates, "candidates", 0, "look for negatives among a sample of so many rows, as many of each class (scope dataset; default: all)")
+	flags.StringVar(&f.screen, "screen", "auto", "what candidates are screened in, which decides no triplet: f32, int8, or auto (scope dataset)")
 	flags.Float64Var(&f.margin, "margin", 0, "margin in units of the distance (default 0.2 for sqeuclidean; the others need one)")
 	flags.StringVar(&f.distance, "distance", "sqeuclidean", "sqeuclidean, euclidean or cosine")
 	flags.Uint64Var(&f.seed, "seed", 1, "seed of everything that is chosen by chance")

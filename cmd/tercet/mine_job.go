@@ -21,6 +21,7 @@ type mineJob struct {
 	flags          *mineFlags
 	mine           stages.MineConfig
 	short          stages.Short
+	screen         stages.ScreenBy
 	plan           *stages.Plan    // batch scope only
 	bad            *stages.BadRows // nil where the first bad row ends the job
 	meter          *pipeline.Meter
@@ -45,6 +46,9 @@ func newMineJob(f *mineFlags, given *pflag.FlagSet) (*mineJob, error) {
 	}
 	if j.short, err = stages.ParseShort(f.short); err != nil {
 		return nil, usagef("--short: %w", err)
+	}
+	if j.screen, err = stages.ParseScreen(f.screen); err != nil {
+		return nil, usagef("--screen: %w", err)
 	}
 	if err := f.embedderFlags.check(given); err != nil {
 		return nil, err

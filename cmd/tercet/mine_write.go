@@ -28,7 +28,8 @@ func (j *mineJob) mined(set *storage.Dataset, emb *embedded) (*mining, error) {
 		return j.minedInBatches(set, emb)
 	}
 	scan, err := stages.NewScan(stages.ScanConfig{
-		Mine: j.mine, Embeddings: emb.Embeddings, Labels: j.bad.Labels(set.Labels()), Same: emb.same, Groups: set.Groups(),
+		Screen: j.screen,
+		Mine:   j.mine, Embeddings: emb.Embeddings, Labels: j.bad.Labels(set.Labels()), Same: emb.same, Groups: set.Groups(),
 		BarePairs: j.flags.emit == "pairs", Workers: j.flags.workers, Meter: j.meter,
 	})
 	if err != nil {
