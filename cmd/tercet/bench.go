@@ -21,13 +21,14 @@ type benchFlags struct {
 	rows, dims, batches []int
 	dim                 int
 	band, noise         float64
+	positives           int
 	workers             int
 	json                bool
 }
 
 const benchHelp = `Bench measures this machine: the tile product against the peak of its multiplier,
 semi-hard mining over a data set of made-up embeddings (unit vectors around the
-centres of classes of 100, negatives picked at random, 4 positives an anchor),
+centres of classes of 100, negatives picked at random for --positives an anchor),
 every rule within a batch, and a loss with its gradient. A rate of mining counts
 2·N²·D operations, whatever was done; "× bare" is its time over that of the same
 products with nothing looked at. Times are the best of several runs. Nothing is
@@ -51,6 +52,7 @@ func newBench() *cobra.Command {
 	flags.IntVar(&f.dim, "dim", 128, "dimension of the embeddings that are mined")
 	flags.Float64Var(&f.band, "band", 0.05, "share of the negatives inside the bands: the margin is chosen for it")
 	flags.Float64Var(&f.noise, "noise", 0.6, "spread of a class: squared distances within one are about 2·noise²/(1+noise²), of two 2")
+	flags.IntVar(&f.positives, "positives", 4, "positives per anchor of the data sets")
 	flags.IntVar(&f.workers, "workers", 0, "most cores to use (default: all)")
 	flags.BoolVar(&f.json, "json", false, "print the figures as JSON")
 	return cmd
@@ -73,7 +75,7 @@ type figure struct {
 }
 
 func (f *benchFlags) check() error {
-	for name, values := range map[string][]int{"--dims": f.dims, "--rows": f.rows, "--batches": f.batches, "--dim": {f.dim}} {
+	for name, values := range map[string][]int{"--dims": f.dims, "--rows": f.rows, "--batches": f.batches, "--dim": {f.dim}, "--positives": {f.positives}} {
 		for _, v := range values {
 			if least := map[string]int{"--rows": 200, "--batches": 8}[name]; v < max(least, 1) || v > 1<<24 {
 				return usagef("%s is %d, want %d to %d", name, v, max(least, 1), 1<<24)
@@ -107,7 +109,7 @@ func (f *benchFlags) run(ctx context.Context, out io.Writer) error {
 	for _, n := range f.rows {
 		for _, c := range cores {
 			for _, screen := range []stages.ScreenBy{stages.ScreenFloat32, stages.ScreenAuto} {
-				b.scan(n, f.dim, c, f.band, f.noise, screen)
+				b.scan(f, n, c, screen)
 			}
 		}
 	}
@@ -211,14 +213,15 @@ func (b *bench) product(dim, cores int) {
 }
 
 // scan mines a data set.
-func (b *bench) scan(n, dim, cores int, band, noise float64, screen stages.ScreenBy) {
+func (b *bench) scan(set *benchFlags, n, cores int, screen stages.ScreenBy) {
 	if b.err != nil {
 		return
 	}
-	emb, labels := clusters(n, dim, noise)
-	f := figure{What: fmt.Sprintf("mine data set, screen %v", screen), Rows: n, Dim: dim, Cores: cores, Margin: marginFor(emb, labels, band)}
+	dim := set.dim
+	emb, labels := clusters(n, dim, set.noise)
+	f := figure{What: fmt.Sprintf("mine data set, screen %v", screen), Rows: n, Dim: dim, Cores: cores, Margin: marginFor(emb, labels, set.band)}
 	s, err := stages.NewScan(stages.ScanConfig{
-		Mine:       stages.MineConfig{Loss: loss.TripletMargin{Margin: f.Margin}, Seed: 1},
+		Mine:       stages.MineConfig{Loss: loss.TripletMargin{Margin: f.Margin}, Positives: set.positives, Seed: 1},
 		Embeddings: emb, Labels: labels, Workers: cores, Screen: screen,
 	})
 	if err != nil {
