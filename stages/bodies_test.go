@@ -71,6 +71,22 @@ func TestGoldenTriplets(t *testing.T) {
 	}
 }
 
+// TestGoldenTripletsOfMany is the same of 10,000 rows, for long tests.
+func TestGoldenTripletsOfMany(t *testing.T) {
+	if !planLong {
+		t.Skip("set TERCET_LONG=1")
+	}
+	const want = "3f10ef0ef7e104ac5f9c79e4 40000"
+	b := clustered(10_000, 32, 100)
+	triplets := scanned(t, ScanConfig{
+		Mine:       MineConfig{Loss: loss.TripletMargin{Margin: 0.7}, Seed: 11},
+		Embeddings: b.Embeddings, Labels: b.Labels,
+	})
+	if got := fmt.Sprintf("%s %d", pipeline.Digest("mined", triplets)[:24], len(triplets)); got != want {
+		t.Errorf("%s mines %s, want %s", f32.Body(), got, want)
+	}
+}
+
 // TestBodiesMineTheSame mines in processes of their own, with some of the
 // processor's abilities switched off.
 func TestBodiesMineTheSame(t *testing.T) {

@@ -15,11 +15,15 @@ import (
 
 var distances = []loss.Distance{loss.SqEuclidean, loss.Euclidean, loss.Cosine}
 
-// problems calls f with 1,000 random small problems: every rule, distance,
-// pick and guard, many times.
+// problems calls f with 1,000 random small problems, 10,000 in long tests: every
+// rule, distance, pick and guard, many times.
 func problems(t *testing.T, scope Scope, repeats bool, f func(t *testing.T, rng *rand.Rand, cfg MineConfig, p *pool)) {
 	t.Helper()
-	for i := range 1000 {
+	count := 1000
+	if planLong {
+		count = 10_000
+	}
+	for i := range count {
 		rng := rand.New(rand.NewPCG(uint64(i), 7))
 		rule, dist := Rule(i%8), distances[i/8%3]
 		if rule == VGG {

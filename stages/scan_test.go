@@ -77,6 +77,57 @@ func TestScanIsTheDefinition(t *testing.T) {
 	})
 }
 
+// TestLargeScanIsTheDefinition compares some anchors of a large scan, by every
+// screen, with loops over all their negatives in float64.
+func TestLargeScanIsTheDefinition(t *testing.T) {
+	rows, anchors := 6000, 40
+	if planLong {
+		rows, anchors = 100_000, 1000
+	}
+	emb, labels := spheres(rows, 128, rows/100, 0.6)
+	p := &pool{emb: emb, labels: labels}
+	margin := marginFor(emb, labels, 0.05)
+	for _, pick := range []Pick{{}, {By: Nearest}} {
+		for _, screen := range []ScreenBy{ScreenFloat32, ScreenInt8, ScreenAuto} {
+			s, err := NewScan(ScanConfig{
+				Mine:       MineConfig{Loss: loss.TripletMargin{Margin: margin}, Pick: pick, Seed: 3},
+				Embeddings: emb, Labels: labels, Screen: screen,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg := s.Settings()
+			got := map[[2]int64]int64{}
+			for _, m := range drain(t, s) {
+				got[[2]int64{m.Anchor, m.Positive}] = m.Negative
+			}
+			an, checked := make([]float64, rows), 0
+			for a := 0; a < rows; a += rows / anchors {
+				for n := range an {
+					an[n] = loss.SqEuclidean.Mining(emb.Row(a), emb.Row(n))
+				}
+				for _, q := range choose(cfg, p, a, others(p, int32(a)), 0) {
+					var band []defined
+					for n, d := range an {
+						if labels[n] != labels[a] && inRule(cfg, an[q], d) {
+							band = append(band, defined{a, q, n, an[q], d})
+						}
+					}
+					want, there := pickOf(cfg, p, p, band, 0, new(GuardCounts)), false
+					var n int64
+					if n, there = got[[2]int64{int64(a), int64(q)}]; there != (len(want) > 0) || there && n != int64(want[0].n) {
+						t.Fatalf("%v, screen %v: anchor %d, positive %d: negative %d (%v), want %v", pick, screen, a, q, n, there, want)
+					}
+					checked++
+				}
+			}
+			if checked < 4*anchors {
+				t.Errorf("only %d pairs were checked", checked)
+			}
+		}
+	}
+}
+
 // TestScanIsItselfEverywhere: neither workers nor blocks show, nor a second run.
 func TestScanIsItselfEverywhere(t *testing.T) {
 	b := clustered(700, 24, 30)
