@@ -45,7 +45,7 @@ count() {
 # tests ARG...: go test, its tests counted, its output shown where it matters.
 tests() {
 	local log=$work/test.log status=0
-	go test -v "$@" >"$log" 2>&1 || status=$?
+	go test -v -timeout 40m "$@" >"$log" 2>&1 || status=$?
 	if [ "$status" -ne 0 ]; then
 		grep -v -E '^(=== (RUN|PAUSE|CONT|NAME)|[[:space:]]*--- PASS)' "$log" | tail -n 400
 	else
