@@ -129,7 +129,7 @@ func epoch(b *testing.B, dir string, channels, n int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	for _, err := range pipeline.Via(pipeline.From[pipeline.Record](set), decode.Records()).All(b.Context()) {
+	for _, err := range pipeline.Via(pipeline.From[pipeline.Record](set).Prefetch(64), decode.Records()).All(b.Context()) {
 		if err != nil {
 			b.Fatal(err)
 		}
