@@ -2,8 +2,10 @@ package stages
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"image"
 	"image/color"
 	"image/draw"
@@ -32,7 +34,7 @@ type format struct {
 }
 
 var formats = []format{
-	{"PNG", "\x89PNG\r\n\x1a\n", config(png.DecodeConfig), pixels(png.Decode), pngFacts, mostPNG},
+	{"PNG", "\x89PNG\r\n\x1a\n", configPNG, pixels(png.Decode), pngFacts, mostPNG},
 	{"JPEG", "\xff\xd8\xff", config(jpeg.DecodeConfig), pixels(jpeg.Decode), jpegFacts, mostJPEG},
 	{"GIF", "GIF8?a", config(gif.DecodeConfig), pixels(gif.Decode), gifFacts, mostGIF},
 	{"WebP", "RIFF????WEBP", config(webp.DecodeConfig), pixels(decodeWebP), webpFacts, mostWebP},
@@ -157,6 +159,29 @@ func config(f func(io.Reader) (image.Config, error)) func([]byte) (image.Config,
 	return func(data []byte) (image.Config, error) { return f(bytes.NewReader(data)) }
 }
 
+// configPNG is [png.DecodeConfig], which takes longer than reading all else of a
+// small image's header. The commonest whole headers are read here: 8 bits a
+// sample, no palette, not interlaced.
+func configPNG(data []byte) (image.Config, error) {
+	if len(data) >= 33 && string(data[8:16]) == "\x00\x00\x00\x0dIHDR" && data[24] == 8 && string(data[26:29]) == "\x00\x00\x00" &&
+		crc32.ChecksumIEEE(data[12:29]) == binary.BigEndian.Uint32(data[29:]) {
+		var model color.Model
+		switch data[25] {
+		case 0:
+			model = color.GrayModel
+		case 2:
+			model = color.RGBAModel
+		case 6:
+			model = color.NRGBAModel
+		}
+		w, h := binary.BigEndian.Uint32(data[16:]), binary.BigEndian.Uint32(data[20:])
+		if model != nil && w-1 < 1<<24 && h-1 < 1<<24 { // others, 0 among them, are for the decoder to judge
+			return image.Config{ColorModel: model, Width: int(w), Height: int(h)}, nil
+		}
+	}
+	return png.DecodeConfig(bytes.NewReader(data))
+}
+
 func pixels(f func(io.Reader) (image.Image, error)) func([]byte) (image.Image, error) {
 	return func(data []byte) (image.Image, error) { return f(bytes.NewReader(data)) }
 }
@@ -217,11 +242,14 @@ func gifFacts([]byte, image.Config) (int64, []byte) { return 1 + 4, nil } // fra
 
 func webpFacts(data []byte, _ image.Config) (int64, []byte) { return 12, webpEXIF(data) }
 
+// samplesPNG is how many samples a pixel has, by colour type.
+var samplesPNG = [256]int64{0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+
 // mostPNG: deflate makes at most 1,032 bytes of one.
 func mostPNG(data []byte, _ image.Config) int64 {
 	bits := int64(8)
 	if len(data) > 25 {
-		bits = int64(data[24]) * map[byte]int64{0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[data[25]]
+		bits = int64(data[24]) * samplesPNG[data[25]]
 	}
 	return (1032*8*int64(len(data)) + 1<<16) / max(bits, 1)
 }

@@ -3,12 +3,14 @@ package stages
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 	"image"
 	"image/color"
 	"image/gif"
 	"image/jpeg"
 	"image/png"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -343,4 +345,38 @@ func TestOrientationOfMalformedBlocks(t *testing.T) {
 			t.Errorf("%s: orientation is %d, want 1", name, got)
 		}
 	}
+}
+
+// TestConfigPNG: a header says what the decoder's own reading of it says,
+// whichever bit of it is changed, with its checksum and without.
+func TestConfigPNG(t *testing.T) {
+	whole := image.Rect(0, 0, 5, 3)
+	for _, img := range []image.Image{image.NewGray(whole), image.NewRGBA(whole), image.NewNRGBA(whole), image.NewGray16(whole), image.NewPaletted(whole, color.Palette{color.Black, color.White})} {
+		var b bytes.Buffer
+		if err := png.Encode(&b, img); err != nil {
+			t.Fatal(err)
+		}
+		for bit := 63; bit < 8*34; bit++ { // behind the signature; 63 for none
+			for _, mend := range []bool{false, true} {
+				data := bytes.Clone(b.Bytes())
+				if bit > 63 {
+					data[bit/8] ^= 1 << (bit % 8)
+				}
+				if mend {
+					binary.BigEndian.PutUint32(data[29:], crc32.ChecksumIEEE(data[12:29]))
+				}
+				got, err := configPNG(data)
+				want, wantErr := png.DecodeConfig(bytes.NewReader(data))
+				if fmt.Sprint(got.Width, got.Height, err) != fmt.Sprint(want.Width, want.Height, wantErr) || err == nil && !sameModel(got.ColorModel, want.ColorModel) {
+					t.Fatalf("%T, bit %d: %v, %v, want %v, %v", img, bit, got, err, want, wantErr)
+				}
+			}
+		}
+	}
+}
+
+// sameModel compares by what the models make of a colour: models are functions.
+func sameModel(a, b color.Model) bool {
+	c := color.NRGBA64{0x1234, 0x5678, 0x9abc, 0x8def}
+	return reflect.DeepEqual(a.Convert(c), b.Convert(c))
 }

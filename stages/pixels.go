@@ -35,13 +35,7 @@ func rowsOf(img image.Image, channels int) rows {
 			replicate(dst, w)
 		}
 	case *image.YCbCr:
-		return func(dst []float32, y int) {
-			for x := range w {
-				c := m.COffset(x, y)
-				r, g, b, _ := color.YCbCr{Y: m.Y[m.YOffset(x, y)], Cb: m.Cb[c], Cr: m.Cr[c]}.RGBA()
-				put(dst, x, w, r, g, b)
-			}
-		}
+		return func(dst []float32, y int) { ycbcrRow(dst, m, y) }
 	case *image.Paletted:
 		var table [256][3]float32
 		for i, c := range m.Palette[:min(len(m.Palette), 256)] {
@@ -71,6 +65,52 @@ func rowsOf(img image.Image, channels int) rows {
 		}
 	}
 }
+
+// ycbcrRow is a row of a JPEG. The colours are those of [color.YCbCr.RGBA],
+// written out for whole rows: what the chroma adds is worked out once for the
+// pixels that share it.
+func ycbcrRow(dst []float32, m *image.YCbCr, y int) {
+	shift := uint(0) // of pixels to chroma, across
+	switch m.SubsampleRatio {
+	case image.YCbCrSubsampleRatio422, image.YCbCrSubsampleRatio420:
+		shift = 1
+	case image.YCbCrSubsampleRatio411, image.YCbCrSubsampleRatio410:
+		shift = 2
+	}
+	x0, y0 := m.Rect.Min.X, m.Rect.Min.Y
+	w := m.Rect.Dx()
+	first := x0 &^ (1<<shift - 1) // where the chroma of the first pixel begins
+	at := m.COffset(x0, y0+y)
+	cbs, crs := m.Cb[at:], m.Cr[at:]
+	lumas := m.Y[m.YOffset(x0, y0+y):][:w]
+	grey := len(dst) == w
+	for x, next := 0, 0; x < w; x = next {
+		i := (x + x0 - first) >> shift
+		cb, cr := int32(cbs[i])-128, int32(crs[i])-128
+		red, green, blue := 91881*cr, -22554*cb-46802*cr, 116130*cb
+		for next = min(first+(i+1)<<shift-x0, w); x < next; x++ {
+			yy := int32(lumas[x]) * 0x10101
+			r, g, b := clip16(yy+red), clip16(yy+green), clip16(yy+blue)
+			if grey {
+				dst[x] = unit16(luma(r, g, b))
+				continue
+			}
+			dst[x], dst[w+x], dst[2*w+x] = unit16(r), unit16(g), unit16(b)
+		}
+	}
+}
+
+// clip16 drops eight fractional bits and keeps to 16 bits.
+func clip16(v int32) uint32 {
+	if uint32(v)&0xff000000 == 0 {
+		return uint32(v) >> 8
+	}
+	return uint32(^(v >> 31)) & 0xffff
+}
+
+// unit16 is float32(v)/0xffff for all 16 bits, without dividing: the product
+// has 53 bits, and no quotient is so near to the middle between two float32.
+func unit16(v uint32) float32 { return float32(float64(int32(v)) * (1.0 / 0xffff)) }
 
 // video is a lossy WebP image. Its luma goes from 16 to 235 and its chroma from
 // 16 to 240 (RFC 6386, section 9.2, by way of Rec. 601), while the colour model of
@@ -105,12 +145,12 @@ func overWhite(r, g, b, a uint32) (uint32, uint32, uint32) {
 // put stores a colour of 16 bits a channel at x of the len(dst)/w planes of dst.
 func put(dst []float32, x, w int, r, g, b uint32) {
 	if len(dst) == w {
-		dst[x] = float32(luma(r, g, b)) / 0xffff
+		dst[x] = unit16(luma(r, g, b))
 		return
 	}
-	dst[x] = float32(r) / 0xffff
-	dst[x+w] = float32(g) / 0xffff
-	dst[x+2*w] = float32(b) / 0xffff
+	dst[x] = unit16(r)
+	dst[x+w] = unit16(g)
+	dst[x+2*w] = unit16(b)
 }
 
 // luma is Rec. 601 as in [image/color.Gray16Model].

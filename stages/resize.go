@@ -117,6 +117,10 @@ func (r *resampler) scale(dst []float32, to pipeline.Shape, source rows, h heade
 	r.line = slices.Grow(r.line[:0], to.C*h.width)[:to.C*h.width]
 	if to.H == h.height && to.W == h.width {
 		for y := range to.H {
+			if to.C == 1 {
+				source(dst[y*to.W:][:to.W], y)
+				continue
+			}
 			source(r.line, y)
 			for c := range to.C {
 				copy(dst[(c*to.H+y)*to.W:][:to.W], r.line[c*to.W:])

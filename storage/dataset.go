@@ -30,7 +30,8 @@ type Config struct {
 
 	FS FS // that Parquet files are read from; default [OS]. Arrow files are mapped into memory by the system.
 
-	scanLabels bool // also of a prepared data set: for the names of groups, which its manifest does not have
+	schemas    *schemas // of the Parquet files; Open's own
+	scanLabels bool     // also of a prepared data set: for the names of groups, which its manifest does not have
 }
 
 // DefaultMemory is the Memory of a [Config] that does not set it.
@@ -96,6 +97,7 @@ func Open(ctx context.Context, cfg Config) (set *Dataset, err error) {
 	if cfg.Memory == 0 {
 		cfg.Memory = DefaultMemory
 	}
+	cfg.schemas = new(schemas)
 	files, err := findShards(cfg.Paths, cfg.Split)
 	if err != nil {
 		return nil, err

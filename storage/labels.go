@@ -132,6 +132,7 @@ func (d *Dataset) checkLabels(labels []values, names []string) error {
 		most = int64(len(names)) - 1
 	}
 	large := false
+	d.labels = slices.Grow(d.labels, int(d.rows))
 	for i, p := range d.parts {
 		for k, n := range labels[i].numbers {
 			if n < -1 || n > most {
@@ -192,6 +193,7 @@ func (d *Dataset) nameLabels(labels []values) {
 	for n, name := range d.classes {
 		all[name] = int32(n)
 	}
+	d.labels = slices.Grow(d.labels, int(d.rows))
 	for _, v := range labels {
 		for _, n := range v.numbers {
 			if n < 0 {
@@ -206,6 +208,7 @@ func (d *Dataset) nameLabels(labels []values) {
 // numberGroups numbers the values of the group column in id order.
 func (d *Dataset) numberGroups(groups []values) {
 	names, numbers := make(map[string]int32), make(map[int64]int32)
+	d.groups = make([]int32, 0, d.rows)
 	for _, v := range groups {
 		for k, n := range v.numbers {
 			var number int32
@@ -219,9 +222,6 @@ func (d *Dataset) numberGroups(groups []values) {
 			}
 			d.groups = append(d.groups, number)
 		}
-	}
-	if d.groups == nil {
-		d.groups = []int32{}
 	}
 	d.groupNames = make([]string, len(names)+len(numbers))
 	for name, n := range names {

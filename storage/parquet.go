@@ -24,8 +24,7 @@ type parquetFile struct {
 	name   string
 	info   os.FileInfo // of the moment it was opened
 	footer []byte
-	meta   *metadata.FileMetaData
-	schema *schema.Schema
+	schema *schema.Schema // one for all files of a data set that have the same
 	cols   []column
 	leaves []leaves
 	rows   []int64
@@ -61,7 +60,7 @@ func openParquet(ctx context.Context, path string, cfg Config) (_ shard, err err
 		}
 	}()
 	p := &parquetFile{name: path, limit: cfg.decoding(), fs: cfg.FS}
-	if err := p.open(ctx); err != nil {
+	if err := p.open(ctx, cfg.schemas); err != nil {
 		if _, named := errors.AsType[*RowError](err); named {
 			return nil, err
 		}
@@ -70,7 +69,9 @@ func openParquet(ctx context.Context, path string, cfg Config) (_ shard, err err
 	return p, nil
 }
 
-func (p *parquetFile) open(ctx context.Context) error {
+// open keeps of the decoded footer only what reads need: a data set may have
+// many thousand files.
+func (p *parquetFile) open(ctx context.Context, known *schemas) error {
 	f, info, err := openInput(ctx, p.fs, p.name)
 	if err != nil {
 		return err
@@ -80,12 +81,13 @@ func (p *parquetFile) open(ctx context.Context) error {
 	if err := p.readFooter(f); err != nil {
 		return err
 	}
-	if p.meta, err = metadata.NewFileMetaData(p.footer, nil); err != nil {
+	meta, err := metadata.NewFileMetaData(p.footer, nil)
+	if err != nil {
 		return fmt.Errorf("%w: read footer: %w", ErrCorrupt, err)
 	}
-	p.schema = p.meta.Schema
+	p.schema = known.share(footerList(p.footer, footerSchema), meta.Schema)
 	p.cols, p.leaves = parquetColumns(p.schema)
-	if err := p.checkGroups(); err != nil {
+	if err := p.checkGroups(meta); err != nil {
 		return err
 	}
 	tensor := tensors(p.metadata(arrowSchemaKey))
@@ -148,10 +150,10 @@ func (p *parquetFile) readFooter(f io.ReaderAt) error {
 
 // checkGroups looks at every column chunk's metadata: it has to lie inside the
 // file, and all columns of a row group have to have its rows.
-func (p *parquetFile) checkGroups() error {
+func (p *parquetFile) checkGroups(meta *metadata.FileMetaData) error {
 	dataEnd := p.size() - 8 - int64(len(p.footer))
 	var rows int64
-	for g, rg := range p.meta.RowGroups {
+	for g, rg := range meta.RowGroups {
 		at := func(leaf int, err error) error {
 			l := pipeline.Location{File: p.name, RowGroup: g, Row: -1}
 			if leaf >= 0 {
@@ -169,7 +171,7 @@ func (p *parquetFile) checkGroups() error {
 		if n > 16*p.size()+1<<16 || rows > 16*p.size()+1<<16 {
 			return at(-1, fmt.Errorf("%w: %d rows in a file of %d bytes", ErrCorrupt, rows, p.size()))
 		}
-		m := p.meta.RowGroup(g)
+		m := meta.RowGroup(g)
 		chunks := make([]chunk, p.schema.NumColumns())
 		for i := range chunks {
 			c, err := p.checkChunk(m, i, n, dataEnd)
@@ -181,8 +183,8 @@ func (p *parquetFile) checkGroups() error {
 		p.rows = append(p.rows, n)
 		p.chunks = append(p.chunks, chunks)
 	}
-	if rows != p.meta.NumRows {
-		return fmt.Errorf("%w: row groups have %d rows, the footer says %d", ErrCorrupt, rows, p.meta.NumRows)
+	if rows != meta.NumRows {
+		return fmt.Errorf("%w: row groups have %d rows, the footer says %d", ErrCorrupt, rows, meta.NumRows)
 	}
 	return nil
 }
@@ -272,11 +274,4 @@ func (p *parquetFile) reopen(ctx context.Context) (*input, error) {
 	return f, nil
 }
 
-func (p *parquetFile) metadata(key string) string {
-	for _, kv := range p.meta.KeyValueMetadata() {
-		if kv.GetKey() == key {
-			return kv.GetValue()
-		}
-	}
-	return ""
-}
+func (p *parquetFile) metadata(key string) string { return footerValue(p.footer, key) }

@@ -3,10 +3,35 @@ package storage
 import (
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/apache/arrow/go/v17/parquet"
 	"github.com/apache/arrow/go/v17/parquet/schema"
 )
+
+// schemas are the decoded schemas of Parquet files by how they are encoded, so
+// that files with the same have one of them. A nil *schemas shares nothing.
+type schemas struct {
+	mu    sync.Mutex
+	known map[string]*schema.Schema
+}
+
+// share is the first decoded schema that came with this encoding.
+func (s *schemas) share(encoded []byte, decoded *schema.Schema) *schema.Schema {
+	if s == nil {
+		return decoded
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if first, ok := s.known[string(encoded)]; ok {
+		return first
+	}
+	if s.known == nil {
+		s.known = make(map[string]*schema.Schema)
+	}
+	s.known[string(encoded)] = decoded
+	return decoded
+}
 
 // leaves are the leaf columns of a Parquet file that a top-level column is read
 // from: −1 for one that it does not have.

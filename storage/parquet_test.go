@@ -18,6 +18,7 @@ import (
 	"github.com/apache/arrow/go/v17/arrow/memory"
 	"github.com/apache/arrow/go/v17/parquet"
 	"github.com/apache/arrow/go/v17/parquet/compress"
+	"github.com/apache/arrow/go/v17/parquet/metadata"
 	"github.com/tercet-ml/tercet/pipeline"
 )
 
@@ -198,6 +199,60 @@ func TestByteStreamSplit(t *testing.T) {
 	}
 }
 
+// Of many files with the same columns, one schema is kept; a file with one more
+// column has its own.
+func TestSharedSchema(t *testing.T) {
+	dir := t.TempDir()
+	rows := `[{"image":{"bytes":"aW1n"},"label":2}]`
+	for _, name := range []string{"a", "b"} {
+		writeParquet(t, filepath.Join(dir, name+".parquet"), schemaOf(hfImage, int64Label), rows, 9)
+	}
+	wider := schemaOf(nullable("weight", arrow.PrimitiveTypes.Float32), hfImage, int64Label)
+	writeParquet(t, filepath.Join(dir, "c.parquet"), wider, rows, 9)
+
+	d := open(t, Config{Paths: []string{dir}})
+	a, b, c := d.shards[0].(*parquetFile), d.shards[1].(*parquetFile), d.shards[2].(*parquetFile)
+	if a.schema != b.schema {
+		t.Error("two files with the same columns have a schema each")
+	}
+	if a.schema == c.schema || c.schema.NumColumns() != a.schema.NumColumns()+1 {
+		t.Errorf("a file with one more column has %d, the others have %d", c.schema.NumColumns(), a.schema.NumColumns())
+	}
+	if n := len(all(t, d)); n != 3 {
+		t.Errorf("%d rows, want 3", n)
+	}
+}
+
+// What is looked up in a footer's bytes is what the library decodes from them.
+func TestFooterValue(t *testing.T) {
+	meta := arrow.NewMetadata([]string{"first", "huggingface", "empty", "huggingface"}, []string{"1", strings.Repeat("é", 200), "", "again"})
+	schema := arrow.NewSchema([]arrow.Field{hfImage, int64Label}, &meta)
+	path := writeParquet(t, filepath.Join(t.TempDir(), "a.parquet"), schema, `[{"image":{"bytes":"aW1n"},"label":2}]`, 9)
+	s, err := openParquet(t.Context(), path, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := s.(*parquetFile)
+	decoded, err := metadata.NewFileMetaData(p.footer, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"first", "huggingface", "empty", arrowSchemaKey} {
+		want := decoded.KeyValueMetadata().FindValue(key)
+		if want == nil || p.metadata(key) != *want {
+			t.Errorf("%s is %q, want %q", key, p.metadata(key), fmt.Sprint(want))
+		}
+	}
+	if got := p.metadata("none"); got != "" {
+		t.Errorf("a key that is not there has %q", got)
+	}
+	for n := range p.footer { // cut short anywhere: no panic, and no value made up
+		if got := footerValue(p.footer[:n], "huggingface"); got != "" && got != p.metadata("huggingface") {
+			t.Fatalf("%d bytes of the footer have %q", n, got)
+		}
+	}
+}
+
 // Arrow C++ writes an empty table as a dictionary and no data page, which is
 // then said to be at byte 0.
 func TestNoRows(t *testing.T) {
@@ -212,11 +267,15 @@ func TestNoRows(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := s.(*parquetFile)
-	for _, c := range p.meta.RowGroups[0].Columns {
+	meta, err := metadata.NewFileMetaData(p.footer, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range meta.RowGroups[0].Columns {
 		c.MetaData.DataPageOffset = 0
 	}
 	var footer bytes.Buffer
-	if _, err := p.meta.WriteTo(&footer, nil); err != nil {
+	if _, err := meta.WriteTo(&footer, nil); err != nil {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(empty)

@@ -241,6 +241,50 @@ func checkFooter(b []byte) error {
 	return r.err
 }
 
+// Lists in the footer by their field numbers, from parquet.thrift.
+const (
+	footerSchema = 2
+	footerValues = 5
+)
+
+// footerList is the encoding of a list in a footer that [checkFooter] has
+// passed; nil where it is not there.
+func footerList(b []byte, want int64) (list []byte) {
+	r := &thriftReader{b: b}
+	r.fields(func(id int64, t thriftType) {
+		from := r.b
+		r.skip(t, 0)
+		if id == want && t == thriftList {
+			list = from[:len(from)-len(r.b)]
+		}
+	})
+	return list
+}
+
+// footerValue is what a footer's key-value metadata have under a key; "" where
+// they do not have it.
+func footerValue(b []byte, want string) string {
+	r := &thriftReader{b: footerList(b, footerValues)}
+	n, elem := r.list()
+	if elem != thriftStruct {
+		return ""
+	}
+	for range n {
+		var pair [3][]byte // key and value, by field number
+		r.fields(func(id int64, t thriftType) {
+			if t == thriftBinary && (id == 1 || id == 2) {
+				pair[id] = r.take(r.uvarint())
+			} else {
+				r.skip(t, 1)
+			}
+		})
+		if string(pair[1]) == want {
+			return string(pair[2])
+		}
+	}
+	return ""
+}
+
 // Page types and the encodings that matter here, from parquet.thrift.
 const (
 	pageData       = 0
