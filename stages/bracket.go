@@ -95,7 +95,8 @@ func (s *screen) wrong(t float64) float64 {
 
 // around brackets a distance: a value below low means that the mining distance
 // is < edge, at most low that it is ≤ edge; above high that it is > edge, at
-// least high, unless that is +Inf, that it is ≥ edge. Both grow with the edge.
+// least high, unless that is +Inf, that it is ≥ edge. high grows with the edge, and
+// so does low, but next to 0.
 func (s *screen) around(edge float64) (low, high float32) { return s.bracket(s.unit(edge)) }
 
 // bracket is around for an edge in units of t.

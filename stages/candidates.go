@@ -62,7 +62,8 @@ func (s *Scan) choose() error {
 
 // see counts, for some of the anchors, how many negatives of the data set are in
 // the bands of their pairs, and how many of those are candidates: what a sample
-// of candidates sees of the bands. Without a sample there is nothing to count.
+// of candidates sees of the bands. What a guard keeps out counts in neither, and
+// without a sample there is nothing to count.
 func (s *Scan) see(ctx context.Context) (inBand, seen int64, err error) {
 	const anchors = 10 * f32.TileRows
 	if s.candidates == s.pool {

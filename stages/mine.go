@@ -174,7 +174,7 @@ func (m *Miner) refresh(ctx context.Context, b *pipeline.Batch) error {
 	if snapshot == m.from {
 		return nil
 	}
-	m.whole.emb = snapshot.Embeddings
+	m.from, m.whole.emb = nil, snapshot.Embeddings // nil until they have been checked
 	if err := m.known.check(m.whole, m.cfg.Mine.Loss.Distance, &MineReport{}); err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ type ScreenBy uint8
 const (
 	ScreenAuto    ScreenBy = iota // bytes where that pays, by the rule, the machine, and how much lies in the bands
 	ScreenFloat32                 // float32
-	ScreenInt8                    // bytes: four times the rate, where the machine has them, and a wider bound
+	ScreenInt8                    // bytes: four times the rate, where the machine has them, and a wider bound; float32 where rows of more than 4,096 values or of no ordinary size rule them out
 )
 
 var screenNames = [...]string{"auto", "f32", "int8"}

@@ -33,7 +33,7 @@ type ScanConfig struct {
 //
 // Anchors go in blocks of neighbours, several blocks at a time. A block passes
 // over the data once, tile by tile, and its memory is O(Block × positives ×
-// PerPair). Distances are screened in float32 and decided in float64, so the
+// PerPair). Distances are screened in float32 or bytes and decided in float64, so the
 // triplets are those of the definition, for any Block and Workers.
 type Scan struct {
 	cfg        ScanConfig

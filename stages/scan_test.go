@@ -128,14 +128,42 @@ func TestLargeScanIsTheDefinition(t *testing.T) {
 	}
 }
 
+// TestCutsAreWideEnough has far more about as far away than is asked for, in
+// bytes that tell little apart: what was measured and what was not are mixed.
+func TestCutsAreWideEnough(t *testing.T) {
+	for seed := range uint64(12) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		emb, labels := pipeline.MakeEmbeddings(600, 1), make([]int32, 600)
+		for i := range labels {
+			emb.Data[i], labels[i] = float32(rng.NormFloat64()*0.3), int32(i%6)
+		}
+		emb.Data[rng.IntN(600)] = 20
+		for _, by := range []Order{Nearest, Farthest} {
+			for _, perPair := range []int{2, 3, 6} {
+				cfg := ScanConfig{
+					Mine:       MineConfig{Loss: loss.TripletMargin{Margin: 5}, Pick: Pick{By: by}, PerPair: perPair, Positives: 1},
+					Embeddings: emb, Labels: labels, Screen: ScreenFloat32,
+				}
+				want := scanned(t, cfg)
+				cfg.Screen = ScreenInt8
+				if got := scanned(t, cfg); !slices.Equal(got, want) {
+					t.Errorf("seed %d, pick %v, %d a pair: bytes give other triplets", seed, Pick{By: by}, perPair)
+				}
+			}
+		}
+	}
+}
+
 // TestScanIsItselfEverywhere: neither workers nor blocks show, nor a second run.
 func TestScanIsItselfEverywhere(t *testing.T) {
 	b := clustered(700, 24, 30)
-	for _, rule := range []Rule{SemiHard, VGG, TFA} {
-		cfg := ScanConfig{
-			Mine:       MineConfig{Loss: loss.TripletMargin{Margin: 0.2}, Rule: rule, PerPair: 2, Guards: Guards{SkipRanks: 1, ClassCap: 90}},
-			Embeddings: b.Embeddings, Labels: b.Labels, Workers: 1, Block: 700,
-		}
+	skip := Guards{SkipRanks: 1, ClassCap: 90}
+	for _, mine := range []MineConfig{
+		{Rule: SemiHard, Guards: skip}, {Rule: VGG, Guards: skip}, {Rule: TFA, Guards: skip}, {Rule: SemiHard}, {Rule: SemiHard, Pick: Pick{By: Nearest}}, {Rule: Hard, Pick: Pick{By: Farthest}},
+	} {
+		rule := mine.Rule
+		mine.Loss, mine.PerPair = loss.TripletMargin{Margin: 0.2}, 2
+		cfg := ScanConfig{Mine: mine, Embeddings: b.Embeddings, Labels: b.Labels, Workers: 1, Block: 700}
 		first, err := NewScan(cfg)
 		if err != nil {
 			t.Fatal(err)

@@ -68,7 +68,9 @@ type search struct {
 
 	// The pairs by d_ap. So both ends of their bands grow with the index, and
 	// the pairs whose band may hold a value are neighbours: from the first whose
-	// outHi it does not exceed to the last whose outLo it reaches.
+	// outHi it does not exceed to the last whose outLo it reaches. (outLo itself
+	// may fall where d_ap is next to 0; but what is below one is below the lower
+	// end of that band, and so of all that follow.)
 	pairs        []pair
 	outLo, outHi []float32   // of the bands, widened by what the screen may be wrong
 	sieves       []f32.Sieve // the same, narrowed to the cut-off of what was found so far
@@ -121,7 +123,7 @@ func (s *search) begin(key uint64, anchors *pool, row int, members []int32, cand
 	s.key, s.anchors, s.candidates = key, anchors, candidates
 	s.row, s.id, s.label, s.point = row, anchors.id(row), anchors.labels[row], anchors.emb.Row(row)
 	s.same, s.group = number(anchors.same, s.id), number(anchors.groups, s.id)
-	s.cached, s.second = -1, -1
+	s.cached, s.second, s.asked.n = -1, -1, 0
 	s.screen.aim(anchors.squares[row], candidates.scale)
 	s.pair(members)
 	s.outLo, s.outHi, s.sieves = s.outLo[:0], s.outHi[:0], s.sieves[:0]
@@ -138,7 +140,7 @@ func (s *search) begin(key uint64, anchors *pool, row int, members []int32, cand
 	g := &s.cfg.Guards
 	_, s.reach = s.screen.around(max(g.Floor, s.relativeEdge()))
 	s.plain = g.Floor == 0 && g.Relative == 0 && !s.skipsApart() && !s.counts
-	s.sifts = s.plain && s.cfg.Pick.By == Random && s.keep() > 0
+	s.sifts = s.plain && s.cfg.Pick.By == Random && s.keep() > 0 && len(s.pairs) <= 256
 	s.fresh = 4
 	s.narrow()
 }

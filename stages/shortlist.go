@@ -18,7 +18,7 @@ type ranked struct {
 
 // A shortlist keeps the candidates that may be among the first limit of an
 // order by distance; all of them where limit is 0. Which they are is decided at
-// the end, for the few that are left: see settle and prune in search.
+// the end, for the few that are left: see prune and settle.
 type shortlist struct {
 	limit int
 	list  []ranked
@@ -73,6 +73,11 @@ type end struct {
 func (s *search) prune(l *shortlist, farthest bool) end {
 	l.sort()
 	e := s.endOf(l.list[l.limit-1], farthest)
+	for _, r := range l.list[:l.limit-1] { // where some were measured, another than the last by u may be the last
+		if r.tier == e.tier {
+			e.u = max(e.u, s.endOf(r, farthest).u)
+		}
+	}
 	n := l.limit
 	for _, r := range l.list[n:] {
 		if r.tier < e.tier || r.tier == e.tier && r.u <= e.u {
