@@ -54,7 +54,7 @@ func Map[A, B any](ctx context.Context, cfg MapConfig[A], in <-chan A, out chan<
 		done   chan result // buffered: a worker never waits for the merger
 	}
 	order := make(chan ticket, window-1) // and the one whose result is waited for or sent
-	work := make(chan ticket, window) // as long as order, so that one wake-up of a worker is for several values
+	work := make(chan ticket, window)    // as long as order, so that one wake-up of a worker is for several values
 
 	outer := ctx // for what the merger does: it is the stage
 	ctx, takeBack := lend(ctx)
