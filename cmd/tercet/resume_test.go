@@ -270,8 +270,10 @@ func TestMineInterrupted(t *testing.T) {
 		if c.Op == "create" && filepath.Base(filepath.Dir(c.Path)) == "data" {
 			if parts++; parts == 3 {
 				syscall.Kill(os.Getpid(), syscall.SIGTERM)
-				time.Sleep(20 * time.Millisecond) // until it is heard
 			}
+		}
+		if parts >= 3 {
+			time.Sleep(20 * time.Millisecond) // it is heard long before the end
 		}
 		return nil
 	}))
