@@ -43,7 +43,7 @@ func number(numbers []int32, id int64) int32 {
 func equal(a, b int32) bool { return a >= 0 && a == b }
 
 // A search looks for the negatives of one anchor's pairs: begin says of which
-// anchor, scan is called with every candidate once, in any order, and chosen
+// anchor, look and take are shown every candidate once, in any order, and chosen
 // is what was found. Its memory is O(pairs × negatives of a pair), whatever
 // the number of candidates, and is used again by the next begin.
 type search struct {
